@@ -1,0 +1,168 @@
+"""What a purification found, did and can guarantee: one frozen record a layer, one for the whole network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Guarantee(StrEnum):
+    """How far a layer's purified weights can be trusted, strongest first.
+
+    >>> Guarantee("exact").sentence
+    'every kernel certified: the clean weights, if training kept its updates in the span of these images'
+    """
+
+    EXACT = "exact"
+    UNCHANGED = "unchanged"
+    PARTIAL = "partial"
+    APPROXIMATE = "approximate"
+    NONE = "none"
+
+    @property
+    def sentence(self) -> str:
+        """The guarantee in one plain sentence."""
+        return {
+            "exact": "every kernel certified: the clean weights, if training kept its updates in the span of these images",
+            "unchanged": "returned bit for bit as received",
+            "partial": "some kernels certified, the others are estimates",
+            "approximate": "an estimate that reproduces the suspect on benign images; no proof of what was clean",
+            "none": "nothing could be identified here; see the note",
+        }[self.value]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Where a layer's update lies: share of energy along each leading direction of the clean patches.
+
+    `span[i]` is the share of the patches' energy along direction i (descending), `suspect[i]` and `purified[i]` the
+    shares of the suspect's and the purified update (weights minus anchor) along the same direction. At most 512
+    bins; longer spectra are summed in equal runs, so each list still adds up to 1.
+    """
+
+    span: tuple[float, ...]
+    suspect: tuple[float, ...]
+    purified: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of |what was taken away| = |suspect − purified| over logarithmic bins; `zeros` is left out of them."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    zeros: int
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """What was found in one layer, what was done to it and what is guaranteed.
+
+    Attributes:
+        name: The module's name in the network, such as `layer1.0.conv2`.
+        kind: The module's class, such as `Conv2d`.
+        fan_in: Numbers a kernel has, the bias counted.
+        kernels: Output units.
+        patches: Benign patches the recovery saw (after subsampling).
+        rank: Dimension of the span used; equal to `fan_in` when the span is everything.
+        method: `exact`, `soft`, `statistics` (BatchNorm re-estimated) or `none`.
+        strength: The λ of the soft recovery, or None.
+        nonfinite: Entries that arrived as NaN or Inf.
+        contaminated: Entries known to be hit: non-finite, absurdly large, or the certified support of the noise.
+        certified: Kernels whose recovery is certified exact.
+        gap: Worst relative duality gap over the kernels, or None where no l1 problem was solved.
+        margin: Worst max|z| over the rows of zero residual (below 1: the solution is unique), or None.
+        moved: ‖purified − suspect‖ / ‖suspect‖ over the layer's weights and bias.
+        off_span: Share of the suspect's update (weights minus anchor) outside the leading directions that hold
+            99 % of the benign patches' energy.
+        guarantee: The strongest statement that holds.
+        notes: Findings in plain words: failure signatures, what could not be done and why.
+        spectrum: For the plot of span against update, or None.
+        residuals: For the histogram of what was taken away, or None.
+        seconds: Wall time spent on this layer.
+    """
+
+    name: str
+    kind: str
+    fan_in: int
+    kernels: int
+    patches: int
+    rank: int
+    method: str
+    strength: float | None
+    nonfinite: int
+    contaminated: int
+    certified: int
+    gap: float | None
+    margin: float | None
+    moved: float
+    off_span: float | None
+    guarantee: Guarantee
+    notes: tuple[str, ...] = ()
+    spectrum: Spectrum | None = None
+    residuals: Histogram | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often two networks answer alike on benign images that the recovery did not see.
+
+    Attributes:
+        images: How many held-back images were compared.
+        agreement: Share of them with the same top answer, 0 to 1.
+        low: Lower end of the 95 % Wilson interval.
+        high: Upper end of the 95 % Wilson interval.
+        expected_loss: Loss of accuracy, in points of 1, that the suspect's own confidences predict; no labels used.
+    """
+
+    images: int
+    agreement: float
+    low: float
+    high: float
+    expected_loss: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One strength that was tried while choosing it, with the agreement it reached."""
+
+    strength: float
+    agreement: Agreement
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class PurifyRecord:
+    """The whole account of one purification, ready for JSON and for the report.
+
+    Attributes:
+        method: The method asked for.
+        guarantee: The weakest guarantee over the layers that were changed.
+        anchor: `given`, or `unknown (zero)`.
+        images: Benign images used for recovery.
+        layers: One record a layer in forward order, BatchNorm included.
+        agreement: Suspect against purified on held-back images; None when too few images to hold any back.
+        trials: The strengths tried, empty when the strength was given.
+        untouched: Parameters that no recovery covers (never executed, or of a kind not supported), by name.
+        warnings: Failure signatures of the whole run, in plain words.
+        versions: Of depurate, torch and Python.
+        seconds: Wall time of the whole.
+    """
+
+    method: str
+    guarantee: Guarantee
+    anchor: str
+    images: int
+    layers: tuple[LayerRecord, ...]
+    agreement: Agreement | None
+    trials: tuple[Trial, ...] = ()
+    untouched: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """This record as plain dicts, lists, strings and numbers."""
+        return asdict(self)
