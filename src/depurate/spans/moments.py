@@ -1,0 +1,161 @@
+"""What benign images say about one layer: its clean patches, the outputs wanted there, and their second moments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .sites import Site, run_to
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many patches of a layer to look at: `per_fan_in`·fan_in, at least `least`, chosen by `seed`.
+
+    Example:
+        >>> Sampling().positions(fan_in=10, images=500, available=1024)
+        41
+        >>> Sampling().positions(fan_in=25000, images=500, available=1)
+        1
+    """
+
+    per_fan_in: int = 16
+    least: int = 20_000
+    seed: int = 0
+
+    def positions(self, fan_in: int, images: int, available: int) -> int:
+        """Positions to take from each image."""
+        wanted = max(self.least, self.per_fan_in * fan_in)
+        return min(available, -(-wanted // images))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Second moments of clean patches x̃ and of the wanted outputs t: E[x̃x̃ᵀ], E[t x̃ᵀ].
+
+    When there are fewer patches than `fan_in` the patches themselves are kept instead (the dual form), so that no
+    fan_in × fan_in matrix is ever made.
+
+    Attributes:
+        count: Patches seen.
+        gram: Shape (groups, fan_in, fan_in), float64; None in dual form.
+        cross: Shape (groups, kernels, fan_in), float64; None in dual form.
+        rows: Shape (groups, count, fan_in); a sample of at most 1,024 patches unless in dual form.
+        wanted: Shape (groups, count, kernels), only in dual form.
+    """
+
+    count: int
+    gram: Tensor | None
+    cross: Tensor | None
+    rows: Tensor
+    wanted: Tensor | None
+
+    @property
+    def dual(self) -> bool:
+        """Whether patches stand in for their second moment."""
+        return self.gram is None
+
+    @property
+    def energy(self) -> Tensor:
+        """Mean of the diagonal of E[x̃x̃ᵀ], one number a group: the scale of the soft recovery's μ."""
+        if self.gram is not None:
+            return self.gram.diagonal(dim1=1, dim2=2).mean(1)
+        return self.rows.double().square().sum(1).mean(1) / self.count
+
+
+def measure(
+    suspect: nn.Module, purified: nn.Module, site: Site, batches: list[Tensor], sampling: Sampling
+) -> Moments:
+    """Measure one layer on benign images: clean patches in the purified prefix, outputs in the suspect.
+
+    E[x̃x̃ᵀ] = (1/N) Σ x̃x̃ᵀ and E[t x̃ᵀ] = (1/N) Σ t x̃ᵀ with t = Θx, where x is the patch that the suspect itself
+    sees at the position of x̃. Summed batch by batch; memory does not grow with the number of images.
+
+    Args:
+        suspect: The network as received (known contaminated entries filled in), evaluation mode.
+        purified: A copy whose layers before `site` are purified already.
+        site: The layer to measure.
+        batches: Benign images.
+        sampling: How many positions to look at.
+
+    Returns:
+        The moments over the sampled positions, in the dual form if there are fewer of them than `fan_in`.
+    """
+    geometry = site.geometry
+    assert geometry is not None
+    images = sum(len(batch) for batch in batches)
+    chosen = sampling.positions(geometry.fan_in, images * site.calls, site.positions // site.calls)
+    dual = chosen * images * site.calls < geometry.fan_in
+    total = _Sum(keep_all=dual)
+    for patches, wanted in _sampled(suspect, purified, site, batches, chosen, sampling.seed):
+        total.add(patches, wanted)
+    return total.moments()
+
+
+def _sampled(
+    suspect: nn.Module, purified: nn.Module, site: Site, batches: list[Tensor], chosen: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    geometry = site.geometry
+    assert geometry is not None
+    generator = torch.Generator().manual_seed(seed)
+    for batch in batches:
+        positions: list[Tensor] = []
+        wanted: list[Tensor] = []
+        patches: list[Tensor] = []
+
+        def at_suspect(inputs: Tensor, outputs: Tensor) -> None:
+            at = _choose(len(inputs), geometry.positions(inputs), chosen, generator).to(inputs.device)
+            positions.append(at)  # noqa: B023 - called within this turn of the loop only
+            wanted.append(geometry.outputs(outputs, at))  # noqa: B023
+
+        def at_purified(inputs: Tensor, _: Tensor) -> None:
+            patches.append(geometry.patches(inputs, positions[len(patches)]))  # noqa: B023
+
+        run_to(suspect, site, batch, at_suspect, need_output=True)
+        run_to(purified, site, batch, at_purified, need_output=False)
+        yield from zip(patches, wanted, strict=True)
+
+
+def _choose(n: int, available: int, chosen: int, generator: torch.Generator) -> Tensor:
+    if chosen >= available:
+        return torch.arange(available).expand(n, -1)
+    return torch.rand(n, available, generator=generator).topk(chosen, dim=1).indices
+
+
+class _Sum:
+    """Running sums over batches; a plain mutable accumulator that lives only inside `measure`."""
+
+    sample = 1024
+
+    def __init__(self, *, keep_all: bool) -> None:
+        self.keep_all = keep_all
+        self.count = 0
+        self.gram: Tensor | None = None
+        self.cross: Tensor | None = None
+        self.rows: list[Tensor] = []
+        self.wanted: list[Tensor] = []
+
+    def add(self, patches: Tensor, wanted: Tensor) -> None:
+        self.count += patches.shape[1]
+        if self.keep_all:
+            self.rows.append(patches)
+            self.wanted.append(wanted)
+            return
+        # Products in the layer's own precision, sums in float64: one batch is too short for rounding to matter.
+        gram = (patches.mT @ patches).double()
+        cross = (wanted.mT @ patches).double()
+        self.gram = gram if self.gram is None else self.gram.add_(gram)
+        self.cross = cross if self.cross is None else self.cross.add_(cross)
+        self.rows.append(patches[:, :: max(1, patches.shape[1] // 64)])
+
+    def moments(self) -> Moments:
+        rows = torch.cat(self.rows, dim=1)
+        if self.keep_all:
+            return Moments(self.count, None, None, rows, torch.cat(self.wanted, dim=1))
+        assert self.gram is not None
+        assert self.cross is not None
+        rows = rows[:, :: -(-rows.shape[1] // self.sample)]
+        return Moments(self.count, self.gram / self.count, self.cross / self.count, rows, None)

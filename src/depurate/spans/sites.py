@@ -1,0 +1,148 @@
+"""Where in a network the recoverable layers are, in the order in which an input reaches them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .geometry import Geometry, geometry_of
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+Collect = Callable[[Tensor, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One layer of a network as the walk meets it.
+
+    Attributes:
+        name: Module name.
+        kind: Class name of the module.
+        geometry: How it reads patches; None for BatchNorm.
+        calls: Times a forward pass uses it (more than once when it is shared).
+        positions: Positions over all its calls, for one image.
+    """
+
+    name: str
+    kind: str
+    geometry: Geometry | None
+    calls: int
+    positions: int
+
+
+def find_sites(model: nn.Module, images: Tensor) -> tuple[Site, ...]:
+    """Find the layers that recovery covers by running a few images through the network.
+
+    Args:
+        model: The network, in evaluation mode.
+        images: A few inputs, shape (n, c, h, w).
+
+    Returns:
+        Convolutions, dense layers and BatchNorm with running statistics, each at its first use.
+
+    Raises:
+        InputError: The network does not accept these images.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+        >>> [(site.name, site.positions) for site in find_sites(net.eval(), torch.zeros(2, 1, 4, 4))]
+        [('0', 4), ('1', 4), ('4', 1)]
+    """
+    found: dict[str, list[int]] = {}
+    uses = Counter(id(weight) for module in model.modules() for weight in module.parameters(recurse=False))
+    modules = {name: module for name, module in model.named_modules() if _recoverable(module, uses)}
+
+    def note(name: str, geometry: Geometry | None) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            values = inputs[0]
+            count = geometry.positions(values) if geometry else values[0].numel() // values.shape[1]
+            found.setdefault(name, []).append(count)
+
+        return hook
+
+    handles = [m.register_forward_pre_hook(note(name, geometry_of(m))) for name, m in modules.items()]
+    try:
+        with torch.no_grad():
+            model(images)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        shape = tuple(images.shape[1:])
+        raise InputError(f"the network does not accept images of shape {shape}: {_first_line(error)}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return tuple(
+        Site(name, type(modules[name]).__name__, geometry_of(modules[name]), len(counts), sum(counts))
+        for name, counts in found.items()
+    )
+
+
+def run_to(model: nn.Module, site: Site, images: Tensor, collect: Collect, *, need_output: bool) -> None:
+    """Run a network only as far as a layer and hand each of that layer's calls to a callback.
+
+    Args:
+        model: The network, in evaluation mode.
+        site: The layer to stop at, after its last call.
+        images: One batch, shape (n, c, h, w).
+        collect: Called with (input, output) at every call; the output is the input again if `need_output` is
+            False, in which case the layer itself is not computed at its last call.
+        need_output: Whether the layer's own output is wanted.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)).eval()
+        >>> site = find_sites(net, torch.zeros(1, 2))[1]
+        >>> run_to(net, site, torch.zeros(4, 2), lambda x, y: print(y.shape), need_output=True)
+        torch.Size([4, 1])
+    """
+    remaining = site.calls
+    module = model.get_submodule(site.name)
+
+    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        nonlocal remaining
+        remaining -= 1
+        collect(inputs[0], inputs[0])
+        if remaining == 0:
+            raise _Reached
+
+    def after(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        nonlocal remaining
+        remaining -= 1
+        collect(inputs[0], output)
+        if remaining == 0:
+            raise _Reached
+
+    handle = module.register_forward_hook(after) if need_output else module.register_forward_pre_hook(before)
+    with torch.no_grad(), _stopping_at(handle):
+        model(images)
+
+
+class _Reached(BaseException):
+    """Ends a forward pass; not an Exception, so that no network's own `except Exception` can swallow it."""
+
+
+@contextmanager
+def _stopping_at(handle: Any) -> Iterator[None]:
+    try:
+        yield
+    except _Reached:
+        pass
+    finally:
+        handle.remove()
+
+
+def _recoverable(module: nn.Module, uses: Counter[int]) -> bool:
+    if isinstance(module, BATCH_NORMS):
+        return module.running_mean is not None
+    # A weight tied to another module would have to fit the patches of both: left alone, and reported as untouched.
+    tied = any(uses[id(weight)] > 1 for weight in module.parameters(recurse=False))
+    return geometry_of(module) is not None and not tied
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
