@@ -1,0 +1,90 @@
+"""Finds the state dict inside what people put around it, and the prefix that wrappers of modules add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from depurate.checkpoints.quoting import quote_few
+from depurate.errors import InputError
+
+_WRAPPERS = ("state_dict", "model_state_dict", "net", "model", "weights")
+_PREFIXES = ("module.", "_orig_mod.")
+_MAX_DEPTH = 2
+
+
+def unwrap(content: object, *, source: str) -> tuple[Mapping[Any, Any], tuple[str, ...]]:
+    """Find the state dict in the content of a checkpoint file.
+
+    Entries beside it (epoch, optimizer, ...) are ignored. A usual name such as `state_dict` or `model` goes
+    first; otherwise the one entry that maps names to tensors is taken.
+
+    Args:
+        content: What the file held.
+        source: Name of the file for errors.
+
+    Returns:
+        The state dict, and the keys that led to it.
+
+    Raises:
+        InputError: If there is no state dict, or more than one.
+
+    >>> unwrap({"epoch": 3, "net": {"w": Tensor([1.0])}}, source="a.pt")
+    ({'w': tensor([1.])}, ('net',))
+    """
+    path: tuple[str, ...] = ()
+    known: dict[tuple[int, int], bool] = {}
+    while isinstance(content, Mapping) and len(path) < _MAX_DEPTH:
+        depth = _MAX_DEPTH - len(path)
+        candidates = [
+            key
+            for key, value in content.items()
+            if isinstance(key, str) and _leads_to_tensors(value, depth, known)
+        ]
+        if not candidates:
+            break
+        named = [key for key in candidates if key in _WRAPPERS] or candidates
+        if len(named) > 1:
+            raise InputError(
+                f"{source}: holds several state dicts ({quote_few(named)}); save the one you mean alone"
+            )
+        path, content = (*path, named[0]), content[named[0]]
+    if not isinstance(content, Mapping):
+        raise InputError(f"{source}: holds a {type(content).__name__}, not a state dict of named tensors")
+    if not any(isinstance(value, Tensor) for value in content.values()):
+        raise InputError(f"{source}: holds no tensors")
+    return content, path
+
+
+def _leads_to_tensors(value: object, depth: int, known: dict[tuple[int, int], bool]) -> bool:
+    """Whether this is a mapping of names to tensors, or holds one within `depth` levels.
+
+    `known` remembers answers by identity: a small file can refer to one large mapping very many times.
+    """
+    if not isinstance(value, Mapping) or depth == 0:
+        return False
+    if (id(value), depth) not in known:
+        known[id(value), depth] = any(
+            isinstance(key, str) and (isinstance(inner, Tensor) or _leads_to_tensors(inner, depth - 1, known))
+            for key, inner in value.items()
+        )
+    return known[id(value), depth]
+
+
+def common_prefix(keys: Iterable[str]) -> str:
+    """Find the prefix that DataParallel and torch.compile put before every key, if any.
+
+    >>> common_prefix(["module._orig_mod.fc.weight", "module._orig_mod.fc.bias"])
+    'module._orig_mod.'
+    >>> common_prefix(["module.fc.weight", "head.weight"])
+    ''
+    """
+    names, prefix = list(keys), ""
+    while names:
+        found = next((p for p in _PREFIXES if all(name.startswith(prefix + p) for name in names)), None)
+        if found is None:
+            break
+        prefix += found
+    return prefix
