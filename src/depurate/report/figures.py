@@ -1,0 +1,194 @@
+"""The four figures of a report; each takes records and returns a drawing, or the reason why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from depurate.recovery.records import Histogram, LayerRecord, Spectrum, Trial
+from depurate.report.formats import count, percent, plural, points, scientific, shorten
+from depurate.report.panels import Reading, residual_panel, row_bars, spectrum_panel, trial_panel
+from depurate.report.svg import BLUE, GREEN, ORANGE, Drawing, canvas, house_style, panel
+from depurate.report.verdict import entries, hit_share
+
+ROWS = 28
+"""Layers that the figure of all layers shows at most."""
+MULTIPLES = 6
+"""Layers that the figures with a panel for each layer show at most."""
+
+
+@house_style
+def noise_per_layer(layers: Sequence[LayerRecord]) -> Drawing:
+    """Draw, layer by layer in forward order, the known hits, the movement and the off-span share.
+
+    Args:
+        layers: The layers' records in forward order.
+
+    Returns:
+        One wide panel; with more than `ROWS` layers, those that stand out most.
+
+    >>> noise_per_layer(()).caption
+    'Not drawn: the record lists no layers.'
+    """
+    key, title = "noise", "Where the noise is, and how far each layer moved"
+    if not layers:
+        return Drawing(key, title, "Not drawn: the record lists no layers.")
+    measures: tuple[list[float | None], ...] = (
+        [hit_share(layer) for layer in layers],
+        [layer.moved for layer in layers],
+        [layer.off_span for layer in layers],
+    )
+    rows = _standing_out(measures, ROWS)
+    shown = [layers[row] for row in rows]
+    figure, axes = canvas(980, 74 + 19 * len(rows), len(measures))
+    broken = [layer.nonfinite / entries(layer) if entries(layer) else 0.0 for layer in shown]
+    row_bars(axes[0], [measures[0][row] for row in rows], ORANGE, broken)
+    row_bars(axes[1], [measures[1][row] for row in rows], BLUE)
+    row_bars(axes[2], [measures[2][row] for row in rows], GREEN)
+    axes[0].set(title="Entries known to be hit", xlabel="share of the layer's entries, %")
+    axes[1].set(title="Moved", xlabel="‖purified − suspect‖ / ‖suspect‖, %")
+    axes[2].set(title="Off-span", xlabel="share of the suspect's update, %")
+    axes[0].set_yticks(range(len(rows)), [shorten(layer.name) for layer in shown], parse_math=False)
+    axes[0].set_ylim(len(rows) - 0.4, -0.6)
+    caption = "Layers in forward order. A dash: not measured."
+    caption += " Hatched: arrived as NaN or infinity." if any(broken) else ""
+    if len(rows) < len(layers):
+        caption += (
+            f" Shown: the {len(rows)} of {count(len(layers))} layers that stand out most in any of the three "
+            "measures, each taken relative to its largest value. The table has all."
+        )
+    words = "; ".join(
+        f"{shorten(layer.name, 60)}: hit {percent(hit_share(layer))}, moved {percent(layer.moved)}, "
+        f"off-span {percent(layer.off_span)}"
+        for layer in shown
+    )
+    return Drawing(key, title, caption, (panel(figure, key, f"Bar chart. {words}."),), columns=1)
+
+
+@house_style
+def spectra(layers: Sequence[LayerRecord]) -> Drawing:
+    """Draw the cumulative energy of span, suspect's update and purified update along the leading directions.
+
+    Args:
+        layers: The layers' records.
+
+    Returns:
+        A panel for each of the most moved layers that have a spectrum.
+
+    >>> spectra(()).caption
+    "Not drawn: no layer's spectrum was recorded."
+    """
+    key, title = "spectra", "Span against update"
+    usable = [(layer, layer.spectrum) for layer in layers if layer.spectrum and _complete(layer.spectrum)]
+    if not usable:
+        return Drawing(key, title, "Not drawn: no layer's spectrum was recorded.")
+    order = _most_moved([layer for layer, _ in usable])[:MULTIPLES]
+    caption = (
+        "Share of energy within the first directions, counted from the strongest. Where the suspect's update "
+        "lags behind the span, it uses directions in which benign images hold little. "
+        + _selection(len(order), len(usable), "spectrum")
+    )
+    panels = tuple(spectrum_panel(*usable[i], f"{key}{number}") for number, i in enumerate(order))
+    return Drawing(key, title, caption, panels)
+
+
+@house_style
+def residual_histograms(layers: Sequence[LayerRecord]) -> Drawing:
+    """Draw how large the differences between suspect and purified entries are, on logarithmic axes.
+
+    Args:
+        layers: The layers' records.
+
+    Returns:
+        A panel for each of the most moved layers that have a histogram with at least one entry.
+
+    >>> residual_histograms(()).caption
+    'Not drawn: nothing was taken away from any layer, or it was not recorded.'
+    """
+    key, title = "taken", "What was taken away"
+    usable = [(layer, layer.residuals) for layer in layers if layer.residuals and _drawable(layer.residuals)]
+    if not usable:
+        reason = "Not drawn: nothing was taken away from any layer, or it was not recorded."
+        return Drawing(key, title, reason)
+    order = _most_moved([layer for layer, _ in usable])[:MULTIPLES]
+    caption = (
+        "Entries by the size of their change, |suspect − purified|, in logarithmic bins; unchanged entries "
+        "are left out. " + _selection(len(order), len(usable), "histogram")
+    )
+    panels = tuple(residual_panel(*usable[i], f"{key}{number}") for number, i in enumerate(order))
+    return Drawing(key, title, caption, panels)
+
+
+@house_style
+def agreement(trials: Sequence[Trial]) -> Drawing:
+    """Draw agreement on held-back images with its 95 % interval, and expected loss, for each strength tried.
+
+    Args:
+        trials: The strengths tried.
+
+    Returns:
+        A panel for the agreement and one for the expected loss.
+
+    >>> agreement(()).caption
+    'Not drawn: the strength was given or none was needed, so none was tried.'
+    """
+    key, title = "agreement", "The strengths tried"
+    if not trials:
+        return Drawing(key, title, "Not drawn: the strength was given or none was needed, so none was tried.")
+    ordered = sorted(trials, key=lambda trial: trial.strength)
+    agreed, lost = [], []
+    for trial in ordered:
+        label, held = scientific(trial.strength), trial.agreement
+        agreed.append(
+            Reading(label, trial.chosen, held.agreement, held.low, held.high, percent(held.agreement))
+        )
+        loss = held.expected_loss
+        lost.append(Reading(label, trial.chosen, loss, loss, loss, points(loss)))
+    panels = (
+        trial_panel(
+            agreed, "Agreement on held-back images", "same answer, % (bars: 95 % interval)", f"{key}0"
+        ),
+        trial_panel(lost, "Expected loss of accuracy", "predicted loss, percentage points", f"{key}1"),
+    )
+    images = " or ".join(count(size) for size in sorted({trial.agreement.images for trial in trials}))
+    chosen = ", ".join(scientific(trial.strength) for trial in ordered if trial.chosen)
+    caption = f"Measured on {images} benign images that the recovery did not see, without labels. " + (
+        f"The diamond marks the strength chosen, {chosen}." if chosen else "None is marked as chosen."
+    )
+    return Drawing(key, title, caption, panels, columns=2)
+
+
+def _standing_out(measures: Sequence[Sequence[float | None]], limit: int) -> list[int]:
+    scores = [0.0] * len(measures[0])
+    for values in measures:
+        finite = [value for value in values if value is not None and math.isfinite(value)]
+        largest = max(finite, default=0.0) or 1.0
+        for i, value in enumerate(values):
+            if value is not None:
+                scores[i] = max(scores[i], value / largest if math.isfinite(value) else 1.0)
+    return sorted(sorted(range(len(scores)), key=lambda i: -scores[i])[:limit])
+
+
+def _most_moved(layers: Sequence[LayerRecord]) -> list[int]:
+    moves = [layer.moved if math.isfinite(layer.moved) else -math.inf for layer in layers]
+    return sorted(range(len(moves)), key=lambda i: -moves[i])
+
+
+def _selection(shown: int, available: int, thing: str) -> str:
+    if shown == available:
+        return f"Shown: every layer with a {thing}, the most moved first."
+    return f"Shown: the {shown} most moved of {plural(available, 'layer')} with a {thing}."
+
+
+def _complete(spectrum: Spectrum) -> bool:
+    lists = (spectrum.span, spectrum.suspect, spectrum.purified)
+    if not spectrum.span or len({len(values) for values in lists}) > 1:
+        return False
+    return all(math.isfinite(value) for values in lists for value in values)
+
+
+def _drawable(taken: Histogram) -> bool:
+    if len(taken.edges) != len(taken.counts) + 1 or not any(taken.counts):
+        return False
+    rising = all(low < high for low, high in zip(taken.edges, taken.edges[1:], strict=False))
+    return rising and taken.edges[0] > 0 and math.isfinite(taken.edges[-1])

@@ -1,0 +1,248 @@
+"""What a purification found, did and can guarantee, in plain sentences built from its record alone."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from depurate.recovery.records import Guarantee, LayerRecord, PurifyRecord
+from depurate.report.formats import NBSP, count, percent, plural, shorten
+
+STRONGEST_FIRST = (
+    Guarantee.EXACT,
+    Guarantee.UNCHANGED,
+    Guarantee.PARTIAL,
+    Guarantee.APPROXIMATE,
+    Guarantee.NONE,
+)
+
+HEADLINES = {
+    Guarantee.EXACT: "Certified exact recovery of every layer that was changed",
+    Guarantee.UNCHANGED: "Nothing was changed: the network is returned as it came",
+    Guarantee.PARTIAL: "Partly certified: some kernels are proven, the others are estimates",
+    Guarantee.APPROXIMATE: "Purified by estimate: no proof of what was clean",
+    Guarantee.NONE: "Not recovered: in part of the network nothing could be identified",
+}
+
+DEEDS = {
+    "exact": "fitted to the span of the benign images by least absolute deviations",
+    "soft": "recomputed as the nearest weights to the anchor that answer alike on the benign images",
+    "robust": "searched for hit entries, which were then filled in from the others",
+    "statistics": "given normalisation statistics measured afresh on the benign images",
+    "none": "left as received",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The top of the report.
+
+    Attributes:
+        guarantee: The weakest statement over the layers that were changed.
+        headline: One line.
+        found: Sentences on the contamination.
+        done: Sentences on what was done about it.
+        trust: Sentences on how far the result can be relied on.
+    """
+
+    guarantee: Guarantee
+    headline: str
+    found: tuple[str, ...]
+    done: tuple[str, ...]
+    trust: tuple[str, ...]
+
+
+def judge(record: PurifyRecord) -> Verdict:
+    """Judge a purification.
+
+    The word "exact" is used only when the record and every changed layer in it claim it and all kernels of
+    those layers are certified; otherwise the weakest claim found decides.
+
+    Args:
+        record: The account of the purification.
+
+    Returns:
+        The verdict.
+
+    >>> judge(PurifyRecord("auto", Guarantee.UNCHANGED, "given", 100, (), None)).headline
+    'The record lists no layers: nothing was recovered'
+    """
+    guarantee = weakest(record)
+    return Verdict(
+        guarantee, _headline(record, guarantee), _found(record), _done(record), _trust(record, guarantee)
+    )
+
+
+def weakest(record: PurifyRecord) -> Guarantee:
+    """Find the weakest of the record's own guarantee and those of its changed layers.
+
+    Args:
+        record: The account of the purification.
+
+    Returns:
+        The guarantee that may be stated for the whole.
+
+    >>> weakest(PurifyRecord("auto", Guarantee.PARTIAL, "given", 100, (), None))
+    <Guarantee.PARTIAL: 'partial'>
+    """
+    changed = [supported(layer) for layer in changed_layers(record)]
+    if not record.layers:
+        return max(record.guarantee, Guarantee.UNCHANGED, key=STRONGEST_FIRST.index)
+    if not changed and record.guarantee is Guarantee.EXACT:
+        return Guarantee.UNCHANGED
+    return max(*changed, record.guarantee, key=STRONGEST_FIRST.index) if changed else record.guarantee
+
+
+def supported(layer: LayerRecord) -> Guarantee:
+    """Weaken the layer's guarantee where it claims more kernels than its certificates cover.
+
+    Args:
+        layer: One layer's record.
+
+    Returns:
+        What the layer says, if that needs no certificates or they bear it out; else `partial` when some
+        kernels are certified, `approximate` when none is.
+    """
+    needed = {Guarantee.EXACT: max(layer.kernels, 1), Guarantee.PARTIAL: 1}.get(layer.guarantee, 0)
+    if layer.certified >= needed:
+        return layer.guarantee
+    return Guarantee.PARTIAL if layer.certified else Guarantee.APPROXIMATE
+
+
+def changed_layers(record: PurifyRecord) -> list[LayerRecord]:
+    """List the layers that were not returned bit for bit, in forward order."""
+    return [layer for layer in record.layers if layer.guarantee is not Guarantee.UNCHANGED]
+
+
+def entries(layer: LayerRecord) -> int:
+    """Count the numbers that the layer's kernels hold."""
+    return layer.fan_in * layer.kernels
+
+
+def hits(layer: LayerRecord) -> int:
+    """Count the layer's entries that are known to be hit; the non-finite ones are always among them."""
+    return max(layer.contaminated, layer.nonfinite)
+
+
+def hit_share(layer: LayerRecord) -> float:
+    """Take the share of the layer's entries that are known to be hit, 0 for a layer without entries."""
+    return hits(layer) / entries(layer) if entries(layer) else 0.0
+
+
+def _headline(record: PurifyRecord, guarantee: Guarantee) -> str:
+    if not record.layers:
+        return "The record lists no layers: nothing was recovered"
+    if guarantee is Guarantee.APPROXIMATE and any(layer.certified for layer in changed_layers(record)):
+        return HEADLINES[Guarantee.PARTIAL]
+    return HEADLINES[guarantee]
+
+
+def _quote(name: str) -> str:
+    return f"“{shorten(name, 60)}”"
+
+
+def _found(record: PurifyRecord) -> tuple[str, ...]:
+    if not record.layers:
+        return ("No layer was examined.",)
+    struck = [layer for layer in record.layers if hits(layer)]
+    total = sum(entries(layer) for layer in record.layers)
+    if struck:
+        hit, nonfinite = sum(map(hits, struck)), sum(layer.nonfinite for layer in struck)
+        sentence = f"{plural(hit, 'entry is', 'entries are')} known to be hit"
+        sentence += f" ({percent(hit / total)} of {count(total)})" if total else ""
+        sentence += f", in {count(len(struck))} of {plural(len(record.layers), 'layer')}"
+        sentence += f"; {count(nonfinite)} of them arrived as NaN or infinity." if nonfinite else "."
+    else:
+        sentence = (
+            f"No single entry could be shown to be hit, in {plural(len(record.layers), 'layer')} examined."
+        )
+    return (sentence, *_off_span(record.layers))
+
+
+def _off_span(layers: Sequence[LayerRecord]) -> tuple[str, ...]:
+    measured = [(layer.off_span, layer) for layer in layers if _finite(layer.off_span)]
+    if not measured:
+        return ()
+    share, layer = max(measured, key=lambda pair: pair[0] or 0.0)
+    if not share:
+        return ("No layer's update leaves the leading directions of the benign images.",)
+    return (
+        f"Of the suspect's update, {percent(share)} lies outside the leading directions of the benign images "
+        f"in {_quote(layer.name)}, the layer where this share is largest.",
+    )
+
+
+def _done(record: PurifyRecord) -> tuple[str, ...]:
+    changed = changed_layers(record)
+    kept, methods = len(record.layers) - len(changed), Counter(layer.method for layer in changed)
+    sentences = []
+    for method, number in methods.items():
+        deed = DEEDS.get(method, f"treated with the method {_quote(method)}")
+        sentences.append(f"{plural(number, 'layer was', 'layers were')} {deed}.")
+    if kept:
+        sentences.append(f"{plural(kept, 'layer was', 'layers were')} returned bit for bit as received.")
+    moved = [layer for layer in record.layers if _finite(layer.moved) and layer.moved > 0]
+    if moved:
+        far = max(moved, key=lambda layer: layer.moved)
+        sentences.append(
+            f"The layer that moved most is {_quote(far.name)}, by {percent(far.moved)} of its norm."
+        )
+    return tuple(sentences) or ("Nothing was done.",)
+
+
+def _trust(record: PurifyRecord, guarantee: Guarantee) -> tuple[str, ...]:
+    sentences = list(_claim(record, guarantee))
+    if record.untouched:
+        sentences.append(
+            f"{plural(len(record.untouched), 'parameter is', 'parameters are')} covered by no recovery "
+            "and passed on as received."
+        )
+    held = record.agreement
+    if held is None:
+        sentences.append("No images were held back, so agreement with the suspect was not measured.")
+    else:
+        sentences.append(
+            f"On {plural(held.images, 'held-back benign image')} suspect and purified network gave the same "
+            f"answer in {percent(held.agreement)} of cases (95{NBSP}% interval {percent(held.low)} to "
+            f"{percent(held.high)}). "
+            "This measures benign behaviour only; it cannot show whether a hidden trigger still works."
+        )
+    return tuple(sentences)
+
+
+def _claim(record: PurifyRecord, guarantee: Guarantee) -> tuple[str, ...]:
+    if not record.layers:
+        return ("Nothing can be said about this network.",)
+    if guarantee is Guarantee.UNCHANGED:
+        return ("Being left alone is no proof of being clean.",)
+    changed = changed_layers(record)
+    if guarantee is Guarantee.EXACT:
+        claim = (
+            "Every kernel of the changed layers is certified: these are the clean weights, if training "
+            "started from this anchor and kept its updates in the span of these images."
+        )
+        return (
+            (claim, "The layers returned as received are outside this statement.")
+            if len(changed) < len(record.layers)
+            else (claim,)
+        )
+    lost = [layer for layer in record.layers if layer.guarantee is Guarantee.NONE]
+    certified, kernels = sum(layer.certified for layer in changed), sum(layer.kernels for layer in changed)
+    claims = []
+    if lost:
+        names = ", ".join(_quote(layer.name) for layer in lost[:3]) + (" and others" if len(lost) > 3 else "")
+        claims.append(f"In {plural(len(lost), 'layer')} nothing could be identified: {names}.")
+    if certified:
+        claims.append(
+            f"{count(certified)} of {plural(kernels, 'kernel')} in the changed layers are certified."
+        )
+        claims.append("All other changed weights are estimates.")
+    elif len(lost) < len(changed):
+        claims.append("The new weights are estimates: that they are the clean ones is not proven.")
+    return tuple(claims)
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
