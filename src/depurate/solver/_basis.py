@@ -1,0 +1,76 @@
+"""An orthonormal basis of a design's column space, and the way back from it to coefficients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# A Gram matrix of unit columns whose Cholesky factor keeps its diagonal above this has condition number below
+# about 1e4, so two rounds of Cholesky QR reach machine precision.
+_SAFE_PIVOT = 1e-3
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Columns Q (d×k, orthonormal) spanning the design A (d×r), and M (k×r) with A (Q c Mᵀ) = Q c for any c.
+
+    Attributes:
+        vectors: Q, shape (d, k).
+        back: Mᵀ, shape (k, r): coefficients = c @ back for c of shape (p, k).
+    """
+
+    vectors: Tensor
+    back: Tensor
+
+    @property
+    def rank(self) -> int:
+        """Dimension k of the column space."""
+        return int(self.vectors.shape[1])
+
+
+def orthonormal_basis(design: Tensor) -> Basis:
+    """Orthonormal basis of col(A) by Cholesky QR where A is well conditioned, else by the SVD.
+
+    Columns are first scaled to size one by powers of two, which is exact, so columns of very different size
+    do not hide one another.
+
+    Args:
+        design: A, shape (d, r), floating point, finite.
+    """
+    peak = design.abs().amax(0) if design.shape[0] else design.new_zeros(design.shape[1])
+    scale = torch.where(peak > 0, torch.exp2(torch.ceil(torch.log2(peak.clamp_min(1e-300)))), 1.0).to(
+        design.dtype
+    )
+    scaled = design / scale
+    basis = _cholesky_qr(scaled) or _svd(scaled)
+    return Basis(basis.vectors, basis.back / scale)
+
+
+def _cholesky_qr(matrix: Tensor) -> Basis | None:
+    rows, columns = matrix.shape
+    if columns == 0 or columns > rows:
+        return None
+    norms = matrix.norm(dim=0)
+    if bool((norms == 0).any()):
+        return None
+    vectors = matrix / norms
+    back = torch.diag(1 / norms)
+    for _ in range(2):
+        factor, info = torch.linalg.cholesky_ex(vectors.T @ vectors)
+        if int(info) or float(factor.diagonal().amin()) < _SAFE_PIVOT:
+            return None
+        # Q ← Q L⁻ᵀ; coefficients follow by the same map, kept transposed.
+        vectors = torch.linalg.solve_triangular(factor.T, vectors, upper=True, left=False)
+        back = torch.linalg.solve_triangular(factor, back, upper=False)
+    return Basis(vectors.contiguous(), back)
+
+
+def _svd(matrix: Tensor) -> Basis:
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    if values.numel() == 0 or float(values[0]) == 0:
+        return Basis(matrix.new_zeros(matrix.shape[0], 0), matrix.new_zeros(0, matrix.shape[1]))
+    floor = max(matrix.shape) * torch.finfo(matrix.dtype).eps * values[0]
+    rank = int((values > floor).sum())
+    return Basis(left[:, :rank].contiguous(), right[:rank] / values[:rank, None])

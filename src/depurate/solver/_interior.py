@@ -1,0 +1,169 @@
+"""Frisch-Newton: a primal-dual interior point method, batched over problems that share one basis.
+
+Portnoy & Koenker, The Gaussian hare and the Laplacian tortoise, Statistical Science 12 (1997), with
+Mehrotra's predictor and corrector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from depurate.solver._gram import gram_table, weighted_gram
+from depurate.solver._problem import Problem
+from depurate.solver._vertex import Candidate, polish
+
+_STEP = 0.9995
+# Relative gap at which the first vertex is tried; then again at every tenth of it.
+_FIRST_TRY = 1e-3
+# A problem whose vertex is not found yet goes on below the tolerance by this factor: one huge residual can
+# make the relative gap tiny while the other rows are still far from settled.
+_BEYOND = 1e-4
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """Points with e = y − Qc = above − below and z strictly inside its box, one row a problem."""
+
+    coefficients: Tensor
+    dual: Tensor
+    above: Tensor
+    below: Tensor
+
+    def take(self, rows: Tensor) -> Iterate:
+        """Pick the given problems."""
+        return Iterate(self.coefficients[rows], self.dual[rows], self.above[rows], self.below[rows])
+
+    def where(self, keep: Tensor, other: Iterate) -> Iterate:
+        """Keep these points where `keep`, take the other elsewhere."""
+        rows = keep[:, None]
+        return Iterate(
+            torch.where(rows, self.coefficients, other.coefficients),
+            torch.where(rows, self.dual, other.dual),
+            torch.where(rows, self.above, other.above),
+            torch.where(rows, self.below, other.below),
+        )
+
+
+def interior_start(problem: Problem) -> Iterate:
+    """Start at z = 0 and the least squares c, both multipliers lifted by the mean residual."""
+    coefficients = problem.targets @ problem.basis
+    residuals = problem.residuals(coefficients)
+    lift = residuals.abs().mean(1, keepdim=True).clamp_min(torch.finfo(residuals.dtype).tiny)
+    above, below = residuals.clamp_min(0) + lift, (-residuals).clamp_min(0) + lift
+    return Iterate(coefficients, torch.zeros_like(residuals), above, below)
+
+
+def interior_step(problem: Problem, point: Iterate, table: Tensor | None) -> Iterate:
+    """Take one predictor and corrector step in every problem."""
+    basis = problem.basis
+    over, under = problem.upper - point.dual, problem.lower + point.dual
+    weight = 1 / (point.above / over + point.below / under)
+    gram = weighted_gram(basis, weight, table)
+    scale = gram.diagonal(dim1=1, dim2=2).rsqrt()
+    gram = gram * scale[:, :, None] * scale[:, None, :]
+    gram.diagonal(dim1=1, dim2=2).add_(4 * torch.finfo(gram.dtype).eps)
+    factor, info = torch.linalg.cholesky_ex(gram)
+    if bool((info > 0).any()):
+        gram.diagonal(dim1=1, dim2=2).add_(1e-8)
+        factor = torch.where((info > 0)[:, None, None], torch.linalg.cholesky_ex(gram)[0], factor)
+    primal = problem.residuals(point.coefficients) - point.above + point.below
+    defect = -(point.dual @ basis)
+
+    def direction(high: Tensor, low: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        force = primal - high / over + low / under
+        right = ((weight * force) @ basis - defect) * scale
+        step = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0] * scale
+        dual = weight * (force - step @ basis.T)
+        return step, dual, (high + point.above * dual) / over, (low - point.below * dual) / under
+
+    _, dual, above, below = direction(-point.above * over, -point.below * under)
+    mean = (point.above * over + point.below * under).mean(1, keepdim=True) / 2
+    grow, move = _lengths(point, over, under, dual, above, below)
+    ahead = (point.above + grow * above) * (over - move * dual) + (point.below + grow * below) * (
+        under + move * dual
+    )
+    target = mean * (ahead.mean(1, keepdim=True) / 2 / mean).clamp(0, 1) ** 3
+    high = target - point.above * over + above * dual
+    low = target - point.below * under - below * dual
+    step, dual, above, below = direction(high, low)
+    grow, move = (_STEP * length for length in _lengths(point, over, under, dual, above, below))
+    grow, move = grow.clamp_max(1.0), move.clamp_max(1.0)
+    return Iterate(
+        point.coefficients + grow * step,
+        point.dual + move * dual,
+        point.above + grow * above,
+        point.below + grow * below,
+    )
+
+
+def _lengths(
+    point: Iterate, over: Tensor, under: Tensor, dual: Tensor, above: Tensor, below: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Find the longest steps (of the multipliers, of z) that stay positive, at most 1/0.9995."""
+    shrink = torch.maximum(-above / point.above, -below / point.below).amax(1, keepdim=True)
+    press = torch.maximum(dual / over, -dual / under).amax(1, keepdim=True)
+    return 1 / shrink.clamp_min(_STEP), 1 / press.clamp_min(_STEP)
+
+
+def zero_rows(problem: Problem, point: Iterate) -> Tensor:
+    """Guess the rows of zero residual: those with more room left in the dual than relative residual."""
+    residuals = (point.above - point.below).abs()
+    room = torch.minimum(problem.upper - point.dual, problem.lower + point.dual)
+    # The scale is the geometric mean of the residuals near a bound: a few huge ones must not set it.
+    bound = (room < 0.5 * torch.minimum(problem.upper, problem.lower)).to(residuals.dtype)
+    logs = residuals.clamp_min(torch.finfo(residuals.dtype).tiny).log()
+    scale = ((bound * logs).sum(1) / bound.sum(1).clamp_min(1)).exp()
+    return residuals < scale[:, None] * room
+
+
+def spread(problem: Problem, point: Iterate) -> Tensor:
+    """Measure the relative complementarity gap of every problem."""
+    gap = (point.above * (problem.upper - point.dual) + point.below * (problem.lower + point.dual)).sum(1)
+    loss = (problem.upper * point.above + problem.lower * point.below).sum(1)
+    return gap / loss
+
+
+def solve_interior(problem: Problem, tolerance: float, max_iterations: int) -> Candidate:
+    """Step until a vertex is verified or the gap is far below `tolerance`; finished problems leave.
+
+    Args:
+        problem: The problems, p of them.
+        tolerance: Relative complementarity at which a problem without a vertex stops.
+        max_iterations: Steps at most.
+    """
+    table = gram_table(problem.basis)
+    done = Candidate.start(problem)
+    alive = torch.arange(problem.targets.shape[0], device=problem.targets.device)
+    part, point = problem, interior_start(problem)
+    tried = torch.full_like(problem.targets[:, 0], _FIRST_TRY * 10)
+    for iteration in range(1, max_iterations + 1):
+        ahead = interior_step(part, point, table)
+        stuck = ~(ahead.coefficients.isfinite().all(1) & ahead.dual.isfinite().all(1))
+        point = ahead.where(~stuck, point)
+        gap = spread(part, point)
+        ready = (gap < tried / 10).nonzero()[:, 0]
+        if ready.numel():
+            tried[ready] = gap[ready]
+            near, here = part.take(ready), point.take(ready)
+            vertex = polish(near, zero_rows(near, here), here.coefficients, here.dual, table)
+            done.put(alive[ready[vertex.accepted]], vertex, vertex.accepted, iteration)
+            finished = torch.zeros_like(gap, dtype=torch.bool)
+            finished[ready] = vertex.accepted
+        else:
+            finished = torch.zeros_like(gap, dtype=torch.bool)
+        stopped = ~finished & ((gap < tolerance * _BEYOND) | stuck)
+        if iteration == max_iterations:
+            stopped = ~finished
+        if bool(stopped.any()):
+            done.put_point(
+                problem, alive[stopped], point.coefficients[stopped], point.dual[stopped], iteration
+            )
+        keep = (~(finished | stopped)).nonzero()[:, 0]
+        if keep.numel() < alive.numel():
+            alive, part, point, tried = alive[keep], part.take(keep), point.take(keep), tried[keep]
+        if not alive.numel():
+            break
+    return done

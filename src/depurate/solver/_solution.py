@@ -1,0 +1,70 @@
+"""The result of `lad`: solutions, proofs and advice, one entry a target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from torch import Tensor
+
+
+class Status(StrEnum):
+    """What is known of one target's solution, with advice.
+
+    >>> Status.INEXACT.advice
+    'the duality gap is above the tolerance: raise max_iterations or try another method'
+    """
+
+    CERTIFIED = "certified"
+    OPTIMAL = "optimal"
+    INEXACT = "inexact"
+
+    @property
+    def advice(self) -> str:
+        """What the status means and what to do about it, in one sentence."""
+        return {
+            "certified": "optimal and unique: nothing to do",
+            "optimal": "optimal, but not shown to be unique: other coefficients may fit as well",
+            "inexact": "the duality gap is above the tolerance: raise max_iterations or try another method",
+        }[self.value]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Least absolute deviations of p targets on one design, with the proof for each; one entry a target.
+
+    For a one-dimensional target the trailing dimension p is absent from every tensor.
+
+    Attributes:
+        coefficients: U, shape (r, p). Where the design is rank deficient, one of many with the same fit.
+        fitted: A U, shape (d, p); equal to the target, bit for bit, on rows of zero residual.
+        residuals: Y − A U, shape (d, p); exactly 0.0 on the rows that the solution interpolates.
+        dual: z, shape (d, p): Aᵀz = 0 and |z| ≤ 1, the proof of `gap`.
+        objective: ‖y − A u‖₁, shape (p,).
+        gap: (objective − yᵀz) / objective, shape (p,): at most so far from the optimum, relatively.
+        margin: max|z| over rows of zero residual, shape (p,); below 1 and of full rank, the fit is unique.
+        unique: The fit is shown to be the only optimal one, shape (p,), bool.
+        zeros: Rows of zero residual, shape (p,), int. More than `rank` is evidence of truly sparse noise.
+        certified: Gap within tolerance and unique, shape (p,), bool.
+        status: One `Status` a target; its `advice` says what to do.
+        iterations: Steps spent on each target, shape (p,), int.
+        rank: Numerical rank of the design.
+        method: The method that ran.
+        seconds: Wall time.
+    """
+
+    coefficients: Tensor
+    fitted: Tensor
+    residuals: Tensor
+    dual: Tensor
+    objective: Tensor
+    gap: Tensor
+    margin: Tensor
+    unique: Tensor
+    zeros: Tensor
+    certified: Tensor
+    status: tuple[Status, ...]
+    iterations: Tensor
+    rank: int
+    method: str
+    seconds: float

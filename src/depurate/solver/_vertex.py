@@ -1,0 +1,119 @@
+"""Vertex polish: from a guess of the rows fitted exactly to the exact solution and its dual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from depurate.solver._gram import weighted_gram
+from depurate.solver._problem import Problem
+
+# Below this the Cholesky pivot of an orthonormal basis restricted to some rows says: not of full rank, or too
+# close to it for normal equations.
+_PIVOT = 1e-6
+
+
+@dataclass(frozen=True)
+class Vertex:
+    """Candidate solutions that fit given rows exactly.
+
+    Attributes:
+        coefficients: Shape (p, k).
+        residuals: Shape (p, d), exactly zero on the fitted rows.
+        dual: Shape (p, d): feasible for the equations Qᵀz = 0, at its bounds on all rows of nonzero residual.
+        accepted: Shape (p,): fitted rows have full rank and zero residual, and the dual lies in its box.
+    """
+
+    coefficients: Tensor
+    residuals: Tensor
+    dual: Tensor
+    accepted: Tensor
+
+
+def polish(
+    problem: Problem, zero: Tensor, coefficients: Tensor, dual: Tensor, table: Tensor | None = None
+) -> Vertex:
+    """Fit the rows `zero` exactly and complete the dual there, in two small solves per problem.
+
+    c solves Q_Z c = y_Z; z_S is the sign of the residual and z_Z the point nearest to `dual` with Qᵀz = 0.
+
+    Args:
+        problem: The problems, p of them.
+        zero: Shape (p, d), bool: rows believed to have zero residual.
+        coefficients: A guess of c, shape (p, k).
+        dual: A guess of z, shape (p, d).
+        table: Outer products from `gram_table`, to be reused over calls.
+    """
+    basis = problem.basis
+    mask = zero.to(basis.dtype)
+    factor, info = torch.linalg.cholesky_ex(weighted_gram(basis, mask, table))
+    sound = (info == 0) & (factor.diagonal(dim1=1, dim2=2).amin(1) > _PIVOT)
+    factor = torch.where(sound[:, None, None], factor, torch.eye(basis.shape[1]).to(factor))
+    for _ in range(3):
+        right = (mask * problem.residuals(coefficients)) @ basis
+        coefficients = coefficients + torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
+    residuals = problem.residuals(coefficients)
+    small = residuals.abs() <= problem.zero_level(coefficients)
+    sound &= (small | ~zero).all(1)
+    # A residual that vanishes outside the guess belongs to it; its dual is then free, which the equations
+    # below do not use. It stays at its guess.
+    residuals = residuals.masked_fill(small, 0.0)
+    dual = torch.where(small, dual, problem.signs(residuals))
+    for _ in range(3):
+        right = dual @ basis
+        dual = dual - mask * (torch.cholesky_solve(right[:, :, None], factor)[:, :, 0] @ basis.T)
+    inside = (problem.reach(dual).masked_fill(~small, 0.0) < 1).all(1)
+    return Vertex(coefficients, residuals, dual, sound & inside)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Solutions being collected, one row a problem; methods fill the rows in as problems finish.
+
+    Attributes:
+        coefficients: Shape (p, k).
+        residuals: Shape (p, d).
+        dual: Shape (p, d), a guess that `certify` makes feasible.
+        vertex: Shape (p,): an accepted vertex, so its fitted rows are known to have full rank.
+        iterations: Shape (p,).
+    """
+
+    coefficients: Tensor
+    residuals: Tensor
+    dual: Tensor
+    vertex: Tensor
+    iterations: Tensor
+
+    @staticmethod
+    def start(problem: Problem) -> Candidate:
+        """Begin an empty collection for all problems."""
+        count, targets = problem.targets.shape[0], problem.targets
+        return Candidate(
+            targets.new_zeros(count, problem.basis.shape[1]),
+            torch.empty_like(targets),
+            torch.empty_like(targets),
+            torch.zeros(count, dtype=torch.bool, device=targets.device),
+            torch.zeros(count, dtype=torch.int64, device=targets.device),
+        )
+
+    def put(self, rows: Tensor, vertex: Vertex, chosen: Tensor, iteration: int) -> None:
+        """Store the chosen vertices as the given problems' solutions."""
+        self.coefficients[rows] = vertex.coefficients[chosen]
+        self.residuals[rows] = vertex.residuals[chosen]
+        self.dual[rows] = vertex.dual[chosen]
+        self.vertex[rows] = True
+        self.iterations[rows] = iteration
+
+    def put_point(
+        self, problem: Problem, rows: Tensor, coefficients: Tensor, dual: Tensor, iteration: int
+    ) -> None:
+        """Store points that are not vertices as the given problems' solutions."""
+        part = problem.take(rows)
+        residuals = part.residuals(coefficients)
+        small = residuals.abs() <= part.zero_level(coefficients)
+        self.coefficients[rows] = coefficients
+        self.residuals[rows] = residuals.masked_fill(small, 0.0)
+        self.dual[rows] = dual
+        self.iterations[rows] = iteration
