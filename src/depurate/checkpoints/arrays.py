@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -25,13 +26,14 @@ _NUMPY_ERRORS = (
     ValueError,
     OSError,
     EOFError,
-    KeyError,
+    LookupError,
     TypeError,
     OverflowError,
     MemoryError,
     NotImplementedError,
     RuntimeError,
     SyntaxError,
+    tokenize.TokenError,
     struct.error,
     zlib.error,
     zipfile.BadZipFile,

@@ -47,8 +47,11 @@ def open_dataset(spec: str, data_root: Path | None) -> Pictures:
             f"{spec}: not found under {data_root}; get it with: python -c "
             f"\"import torchvision; torchvision.datasets.{name}('{data_root}', download=True)\""
         ) from error
-    except (ValueError, TypeError, ImportError) as error:
-        raise InputError(f"{spec}: cannot be opened ({quote(str(error).splitlines()[0])})") from error
+    # What torchvision stumbles on in damaged files.
+    except (ValueError, TypeError, ImportError, AssertionError, LookupError, EOFError) as error:
+        raise InputError(
+            f"{spec}: cannot be opened ({quote(f'{type(error).__name__}: {error}'.splitlines()[0])})"
+        ) from error
     names = [str(index) for index in range(len(dataset))]
     return Pictures(
         f"{spec} under {data_root}",

@@ -153,12 +153,16 @@ def _open_pictures(spec: str | os.PathLike[str], data_root: str | os.PathLike[st
     if str(spec).startswith("torchvision:"):
         return open_dataset(str(spec), None if data_root is None else Path(data_root))
     path = Path(spec)
-    if path.is_dir():
+    try:
+        is_folder, is_zip = path.is_dir(), path.is_file() and zipfile.is_zipfile(path)
+    except OSError as error:
+        raise InputError(f"{spec}: cannot be read ({error.strerror})") from error
+    if is_folder:
         return open_folder(path)
+    if is_zip:
+        return open_zip(path)
     if not path.exists():
         raise InputError(f"{spec}: no such folder or file")
-    if path.is_file() and zipfile.is_zipfile(path):
-        return open_zip(path)
     raise InputError(f"{spec}: not a folder or zip of images, nor an array file ({', '.join(_ARRAYS)})")
 
 
@@ -167,6 +171,7 @@ def _from_array(path: Path, request: _Request) -> Images:
         raise InputError(f"{path}: no such file")
     source = str(path)
     stored, total = read_array(path, lambda count: _choose(count, request))
+    _check_memory(stored.numel(), source)
     images = to_float(channels_first(stored, request.channels, source=source), source=source)
     images = _finish(
         to_size(to_channels(images, request.channels, source=source), request.size), request, source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import warnings
 import zipfile
 import zlib
@@ -92,9 +93,10 @@ def open_zip(path: Path) -> Pictures:
         InputError: If it is not a zip file, holds no pictures, or an entry is absurdly large.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {m.filename: m.file_size for m in archive.infolist() if _is_picture(m.filename)}
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        # Stays open while the pictures are in use: reading its table of contents takes long.
+        archive = zipfile.ZipFile(path)
+        sizes = {m.filename: m.file_size for m in archive.infolist() if _is_picture(m.filename)}
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
         raise InputError(f"{path}: is not a usable zip file ({quote(str(error))})") from error
     names = sorted(name for name in sizes if "__MACOSX" not in PurePosixPath(name).parts)
     if not names:
@@ -107,8 +109,7 @@ def open_zip(path: Path) -> Pictures:
 
     def decode(index: int) -> Tensor:
         try:
-            with zipfile.ZipFile(path) as archive:
-                data = archive.read(names[index])
+            data = archive.read(names[index])
         # RuntimeError: encrypted; zlib and the others: damaged.
         except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError, zlib.error) as error:
             raise Unreadable(quote(str(error))) from error

@@ -83,9 +83,10 @@ def _read_torch(path: Path) -> object:
         )
     try:
         # Its remarks on odd contents are not the caller's business: what it accepts is screened afterwards.
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+            # An open file: given a name, torch goes by its suffix.
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
     # The restricted unpickler interprets hostile bytes: which exception ends it is for the file to choose.
     # Only that one call stands in this block.
     except Exception as error:

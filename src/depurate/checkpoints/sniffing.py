@@ -69,6 +69,8 @@ def sniff_format(path: Path) -> str:
         )
     if _is_text(head):
         raise InputError(f"{path}: is a text file, not a checkpoint")
+    if path.suffix.lower() == ".onnx":
+        raise InputError(f"{path}: is ONNX, not supported yet; save a state_dict: {_SAVE_HINT}")
     raise InputError(f"{path}: is neither a safetensors nor a torch checkpoint")
 
 
@@ -82,9 +84,10 @@ def _read_head(path: Path) -> bytes:
             raise InputError(f"{path}: is not a regular file")
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
+    except InputError:
+        raise
+    # ValueError: a NUL in the name.
     except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path}: cannot be read ({error})") from error
     if not head:
         raise InputError(f"{path}: is empty")

@@ -48,7 +48,10 @@ def check_output(path: str | os.PathLike[str], *, like: Checkpoint) -> Path:
             target.exists() and like.path.exists() and target.samefile(like.path)
         ):
             raise InputError(f"{path}: is the input file itself; the suspect is never overwritten")
-    except (OSError, RuntimeError) as error:
+    except InputError:
+        raise
+    # RuntimeError: links in a circle; ValueError: a NUL in the name.
+    except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{path}: cannot be written ({error})") from error
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise InputError(f"{path}: its folder {target.parent} is not writable")
@@ -70,8 +73,7 @@ def write_checkpoint(
     Args:
         path: Where to; must end in `.safetensors` and must not lead to the suspect.
         state: Purified tensors under the suspect's keys, with or without its prefix. Those that the
-            suspect lacks are dropped, but only where they are `num_batches_tracked` or second names of tensors
-            it has.
+            suspect lacks are dropped, but only `num_batches_tracked` and second names of tensors it has.
         like: The suspect as read.
         metadata: Text to store beside the suspect's own metadata and the provenance.
 
@@ -167,9 +169,11 @@ def _write_atomically(target: Path, tensors: dict[str, Tensor], metadata: dict[s
     """Write beside the target, flush to disk, then rename over it; leave nothing behind on failure."""
     partial = target.with_name(f".{secrets.token_hex(8)}.partial")
     try:
-        # Created by hand, so that the file gets the permissions that the user's umask grants.
-        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        # save_file makes its file private to the user; the umask says what others may do.
+        partial.touch(0o666, exist_ok=False)
+        granted = partial.stat().st_mode
         save_file(tensors, partial, metadata=metadata)
+        partial.chmod(granted)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(target)
