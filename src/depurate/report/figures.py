@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 
 from depurate.recovery.records import Histogram, LayerRecord, Spectrum, Trial
 from depurate.report.formats import count, percent, plural, points, scientific, shorten
 from depurate.report.panels import Reading, residual_panel, row_bars, spectrum_panel, trial_panel
-from depurate.report.svg import BLUE, GREEN, ORANGE, Drawing, canvas, house_style, panel
+from depurate.report.svg import BLUE, GREEN, ORANGE, Drawing, house_style, panel, wide_canvas
 from depurate.report.verdict import entries, hit_share
 
 ROWS = 28
@@ -40,7 +41,7 @@ def noise_per_layer(layers: Sequence[LayerRecord]) -> Drawing:
     )
     rows = _standing_out(measures, ROWS)
     shown = [layers[row] for row in rows]
-    figure, axes = canvas(980, 74 + 19 * len(rows), len(measures))
+    figure, axes = wide_canvas(980, 74 + 19 * len(rows), len(measures))
     broken = [layer.nonfinite / entries(layer) if entries(layer) else 0.0 for layer in shown]
     row_bars(axes[0], [measures[0][row] for row in rows], ORANGE, broken)
     row_bars(axes[1], [measures[1][row] for row in rows], BLUE)
@@ -54,8 +55,8 @@ def noise_per_layer(layers: Sequence[LayerRecord]) -> Drawing:
     caption += " Hatched: arrived as NaN or infinity." if any(broken) else ""
     if len(rows) < len(layers):
         caption += (
-            f" Shown: the {len(rows)} of {count(len(layers))} layers that stand out most in any of the three "
-            "measures, each taken relative to its largest value. The table has all."
+            f" Shown: the {len(rows)} of {count(len(layers))} layers that rise most above the median in any of "
+            "the three measures, relative to the largest rise. The table has all."
         )
     words = "; ".join(
         f"{shorten(layer.name, 60)}: hit {percent(hit_share(layer))}, moved {percent(layer.moved)}, "
@@ -162,10 +163,13 @@ def _standing_out(measures: Sequence[Sequence[float | None]], limit: int) -> lis
     scores = [0.0] * len(measures[0])
     for values in measures:
         finite = [value for value in values if value is not None and math.isfinite(value)]
-        largest = max(finite, default=0.0) or 1.0
+        usual = median(finite) if finite else 0.0
+        reach = max(finite, default=usual) - usual
         for i, value in enumerate(values):
-            if value is not None:
-                scores[i] = max(scores[i], value / largest if math.isfinite(value) else 1.0)
+            if value is not None and not math.isfinite(value):
+                scores[i] = math.inf
+            elif value is not None and reach:
+                scores[i] = max(scores[i], (value - usual) / reach)
     return sorted(sorted(range(len(scores)), key=lambda i: -scores[i])[:limit])
 
 

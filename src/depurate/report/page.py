@@ -111,6 +111,7 @@ def _environment() -> Environment:
         finalize=_presentable,
     )
     environment.filters |= {
+        "breakable": _breakable,
         "count": count,
         "duration": duration,
         "hit_share": hit_share,
@@ -122,6 +123,11 @@ def _environment() -> Environment:
         "svg": lambda panel: Markup(panel.svg),
     }
     return environment
+
+
+def _breakable(name: str) -> Markup:
+    # A dotted name breaks after its dots before it breaks anywhere else.
+    return Markup(".<wbr>").join(legible(part) for part in name.split("."))
 
 
 def _presentable(value: Any) -> Any:

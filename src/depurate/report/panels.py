@@ -47,8 +47,8 @@ def row_bars(axis: Axes, shares: Sequence[float | None], colour: str, hatched: S
     if any(hatched):
         axis.barh(rows, hatched, height=0.62, color=VERMILLION, hatch="////", edgecolor="white")
     for row, share, length in zip(rows, shares, lengths, strict=True):
-        beside = {"fontsize": 9, "color": INK, "verticalalignment": "center"}
-        axis.annotate(percent(share), (length, row), (4, 0), textcoords="offset points", **beside)
+        text = axis.annotate(percent(share), (length, row), (4, 0), textcoords="offset points")
+        text.set(fontsize=9, color=INK, verticalalignment="center")
     axis.set_xlim(0, 1.32 * max(lengths) or 1.0)
     axis.xaxis.set_major_locator(MaxNLocator(3) if any(lengths) else FixedLocator([0.0]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
@@ -68,7 +68,7 @@ def spectrum_panel(layer: LayerRecord, spectrum: Spectrum, key: str) -> Panel:
     Returns:
         The panel.
     """
-    figure, (axis,) = canvas(330, 262)
+    figure, axis = canvas(330, 262)
     run = layer.fan_in / len(spectrum.span) if layer.fan_in > MAX_BINS else 1.0
     directions = [run * (i + 1) for i in range(len(spectrum.span))]
     span, suspect, purified = (
@@ -113,7 +113,7 @@ def residual_panel(layer: LayerRecord, taken: Histogram, key: str) -> Panel:
     Returns:
         The panel.
     """
-    figure, (axis,) = canvas(330, 242)
+    figure, axis = canvas(330, 242)
     axis.stairs(taken.counts, taken.edges, fill=True, color=VERMILLION, alpha=0.85, baseline=0.7)
     axis.set_xscale("log")
     axis.set_yscale("log")
@@ -121,7 +121,7 @@ def residual_panel(layer: LayerRecord, taken: Histogram, key: str) -> Panel:
     axis.set_xlim(taken.edges[max(filled[0] - 1, 0)], taken.edges[min(filled[-1] + 2, len(taken.counts))])
     axis.set_ylim(0.7, 3 * max(taken.counts))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _rounded(value)))
     axis.minorticks_off()
     axis.set_title(shorten(layer.name), parse_math=False)
     axis.set_xlabel("size of the change (log scale)")
@@ -147,7 +147,7 @@ def trial_panel(readings: Sequence[Reading], heading: str, unit: str, key: str) 
     Returns:
         The panel.
     """
-    figure, (axis,) = canvas(470, 290)
+    figure, axis = canvas(420, 262)
     for place, reading in enumerate(readings):
         below, above = reading.value - reading.low, reading.high - reading.value
         axis.errorbar(
@@ -170,6 +170,13 @@ def trial_panel(readings: Sequence[Reading], heading: str, unit: str, key: str) 
         f"{reading.label}: {reading.text}{' (chosen)' if reading.chosen else ''}" for reading in readings
     )
     return panel(figure, key, f"{heading} for each strength. {words}.")
+
+
+def _rounded(number: float) -> str:
+    for unit, sign in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= unit:
+            return f"{number / unit:g}{sign}"
+    return f"{number:g}"
 
 
 def _power(value: float) -> str:

@@ -88,20 +88,35 @@ def house_style(draw: Callable[P, T]) -> Callable[P, T]:
     return styled
 
 
-def canvas(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Make a figure with its axes side by side.
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """Make a figure with one axes; its margins are fixed, so that panels in a row line up.
 
     Args:
         width: In SVG units, 72 an inch; one unit is about one pixel of the page.
         height: In the same units.
-        columns: How many axes; they share their vertical axis.
+
+    Returns:
+        The figure and its axes.
+    """
+    figure = Figure(figsize=(width / 72, height / 72))
+    axes = figure.subplots()
+    figure.subplots_adjust(60 / width, 46 / height, 1 - 12 / width, 1 - 24 / height)
+    return figure, axes
+
+
+def wide_canvas(width: float, height: float, columns: int) -> tuple[Figure, list[Axes]]:
+    """Make a figure with axes side by side that share their vertical axis, laid out around its labels.
+
+    Args:
+        width: In SVG units, 72 an inch; one unit is about one pixel of the page.
+        height: In the same units.
+        columns: How many axes.
 
     Returns:
         The figure and its axes from left to right.
     """
     figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-    grid = figure.subplots(1, columns, sharey=True, squeeze=False)
-    return figure, list(grid[0])
+    return figure, list(figure.subplots(1, columns, sharey=True, squeeze=False)[0])
 
 
 def panel(figure: Figure, key: str, words: str) -> Panel:

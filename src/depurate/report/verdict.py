@@ -90,9 +90,11 @@ def weakest(record: PurifyRecord) -> Guarantee:
     changed = [supported(layer) for layer in changed_layers(record)]
     if not record.layers:
         return max(record.guarantee, Guarantee.UNCHANGED, key=STRONGEST_FIRST.index)
-    if not changed and record.guarantee is Guarantee.EXACT:
-        return Guarantee.UNCHANGED
-    return max(*changed, record.guarantee, key=STRONGEST_FIRST.index) if changed else record.guarantee
+    if not changed:
+        return Guarantee.UNCHANGED if record.guarantee is Guarantee.EXACT else record.guarantee
+    found = max(*changed, record.guarantee, key=STRONGEST_FIRST.index)
+    # A record that calls itself unchanged but lists changed layers contradicts itself: claim nothing from it.
+    return Guarantee.APPROXIMATE if found is Guarantee.UNCHANGED else found
 
 
 def supported(layer: LayerRecord) -> Guarantee:
