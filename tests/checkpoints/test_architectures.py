@@ -22,7 +22,7 @@ def test_torchvision_by_name_leaves_the_random_state_alone() -> None:
     assert sum(p.numel() for p in model.parameters()) == 11_689_512
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5"])
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1"])
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_the_number_of_classes_comes_from_the_state(name: str, prefix: str) -> None:
     models = pytest.importorskip("torchvision").models
@@ -56,6 +56,8 @@ def test_other_differences_are_left_to_the_loading_to_report() -> None:
         ("a.pt2", "torch.export programs are not supported yet"),
         ("nowhere.py:make", "nowhere.py: no such file"),
         ("nowhere.py", "nowhere.py: no such file"),
+        ("x" * 5000 + ".py:make", "cannot be read"),
+        ("a\0b.py:make", "no such file"),
     ],
 )
 def test_bad_specs(spec: str, message: str) -> None:

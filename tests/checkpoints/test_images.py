@@ -313,7 +313,7 @@ def test_bad_options(tmp_path: Path, options: dict[str, object], message: str) -
 
 
 @pytest.mark.parametrize(
-    "spec", ["nowhere", "nowhere.npy", "nowhere.zip", "", "a\0b", "a\0b.npy", "x" * 5000]
+    "spec", ["nowhere", "nowhere.npy", "nowhere.zip", "", "a\0b", "a\0b.npy", "x" * 5000, "x" * 5000 + ".npy"]
 )
 def test_missing_sources(tmp_path: Path, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -32,8 +32,12 @@ def build_from_file(path: Path, name: str) -> nn.Module:
     Raises:
         InputError: If the file cannot be run, has no such name, or the call fails or returns something else.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise InputError(f"{quote(str(path))}: cannot be read ({error.strerror})") from error
+    if not there:
+        raise InputError(f"{quote(str(path))}: no such file")
     with _importable(path.resolve().parent):
         module = _run(path)
         found = getattr(module, name, None) if name else None

@@ -85,9 +85,8 @@ def read_images(
     torch.Size([4, 1, 28, 28])
     """
     request = _check_request(limit, size, channels, normalize, seed)
-    path = Path(spec)
-    if path.suffix.lower() in _ARRAYS and not path.is_dir():
-        return _from_array(path, request)
+    if _is_array(spec):
+        return _from_array(Path(spec), request)
     pictures = _open_pictures(spec, data_root)
     images, taken, skipped = _decode_all(pictures, request)
     return Images(images, _told(pictures.source, len(taken), len(pictures.names), request), skipped)
@@ -122,8 +121,7 @@ def read_labelled(
         InputError: As in `read_images`, or if the source has no classes.
     """
     request = _check_request(limit, size, channels, normalize, seed)
-    path = Path(spec)
-    if path.suffix.lower() in _ARRAYS and not path.is_dir():
+    if _is_array(spec):
         raise InputError(f"{spec}: array files hold no classes; give a folder with one subfolder a class")
     pictures = _open_pictures(spec, data_root)
     if pictures.label is None:
@@ -149,26 +147,32 @@ def _check_request(
     return _Request(limit, sides, channels, None if normalize is None else parse_normalize(normalize), seed)
 
 
+def _is_array(spec: str | os.PathLike[str]) -> bool:
+    """Tell whether the images lie in an array file; refuse what is not there at all."""
+    if str(spec).startswith("torchvision:"):
+        return False
+    path = Path(spec)
+    try:
+        there = path.is_dir() or path.is_file()
+    except OSError as error:
+        raise InputError(f"{quote(str(spec))}: cannot be read ({error.strerror})") from error
+    if not there:
+        raise InputError(f"{quote(str(spec))}: no such folder or file")
+    return path.suffix.lower() in _ARRAYS and path.is_file()
+
+
 def _open_pictures(spec: str | os.PathLike[str], data_root: str | os.PathLike[str] | None) -> Pictures:
     if str(spec).startswith("torchvision:"):
         return open_dataset(str(spec), None if data_root is None else Path(data_root))
     path = Path(spec)
-    try:
-        is_folder, is_zip = path.is_dir(), path.is_file() and zipfile.is_zipfile(path)
-    except OSError as error:
-        raise InputError(f"{spec}: cannot be read ({error.strerror})") from error
-    if is_folder:
+    if path.is_dir():
         return open_folder(path)
-    if is_zip:
+    if zipfile.is_zipfile(path):
         return open_zip(path)
-    if not path.exists():
-        raise InputError(f"{spec}: no such folder or file")
     raise InputError(f"{spec}: not a folder or zip of images, nor an array file ({', '.join(_ARRAYS)})")
 
 
 def _from_array(path: Path, request: _Request) -> Images:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
     source = str(path)
     stored, total = read_array(path, lambda count: _choose(count, request))
     _check_memory(stored.numel(), source)
