@@ -139,7 +139,7 @@ def trial_panel(readings: Sequence[Reading], heading: str, unit: str, key: str) 
     """Draw readings over the strengths tried, evenly spaced, the chosen one as a diamond.
 
     Args:
-        readings: In rising order of strength.
+        readings: In rising order of strength; one that is not finite keeps its place and is not drawn.
         heading: What is shown.
         unit: The vertical axis.
         key: A name no other panel of the page has.
@@ -149,11 +149,13 @@ def trial_panel(readings: Sequence[Reading], heading: str, unit: str, key: str) 
     """
     figure, axis = canvas(420, 262)
     for place, reading in enumerate(readings):
-        below, above = reading.value - reading.low, reading.high - reading.value
+        if not all(map(math.isfinite, (reading.value, reading.low, reading.high))):
+            continue
+        below, above = max(reading.value - reading.low, 0.0), max(reading.high - reading.value, 0.0)
         axis.errorbar(
             [place],
             [100 * reading.value],
-            yerr=[[100 * max(below, 0.0)], [100 * max(above, 0.0)]] if below or above else None,
+            yerr=[[100 * below], [100 * above]] if below or above else None,
             fmt="D" if reading.chosen else "o",
             color=VERMILLION if reading.chosen else BLUE,
             markersize=9 if reading.chosen else 6,

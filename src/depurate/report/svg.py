@@ -100,7 +100,7 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
     """
     figure = Figure(figsize=(width / 72, height / 72))
     axes = figure.subplots()
-    figure.subplots_adjust(60 / width, 46 / height, 1 - 12 / width, 1 - 24 / height)
+    figure.subplots_adjust(52 / width, 46 / height, 1 - 12 / width, 1 - 24 / height)
     return figure, axes
 
 
