@@ -76,6 +76,19 @@ def test_histogram_words_hold_the_numbers() -> None:
     assert panel.words == "conv1: 43 entries changed, 1,200 not; most changes lie between 0.1 and 1."
 
 
+@pytest.mark.parametrize("centre", [3.0, 0.01, 1e-7, 4e30])
+def test_narrow_histogram_still_has_a_labelled_axis(centre: float) -> None:
+    taken = Histogram((centre, centre * 1.001, centre * 1.002), (5, 2), 0)
+    (shown,) = texts(residual_histograms([layer(residuals=taken)]))
+    assert sum(text.startswith("10") and text != "10" for text in shown) >= 2
+
+
+def test_spectrum_of_part_of_the_directions_counts_one_a_bin() -> None:
+    part = Spectrum((0.1,) * 10, (0.1,) * 10, (0.1,) * 10)
+    (panel,) = spectra([layer(fan_in=2048, rank=10, spectrum=part)]).panels
+    assert "the first 5 of 2,048 directions hold 50.0" in panel.words
+
+
 def test_agreement_marks_the_chosen_strength() -> None:
     drawing = agreement(backdoored().trials)
     assert "The diamond marks the strength chosen, 0.1." in drawing.caption

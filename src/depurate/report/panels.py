@@ -69,8 +69,8 @@ def spectrum_panel(layer: LayerRecord, spectrum: Spectrum, key: str) -> Panel:
         The panel.
     """
     figure, axis = canvas(330, 262)
-    run = layer.fan_in / len(spectrum.span) if layer.fan_in > MAX_BINS else 1.0
-    directions = [run * (i + 1) for i in range(len(spectrum.span))]
+    run = _directions_a_bin(layer.fan_in, len(spectrum.span))
+    directions = [min(run * (i + 1), layer.fan_in) or 1 for i in range(len(spectrum.span))]
     span, suspect, purified = (
         list(accumulate(shares)) for shares in (spectrum.span, spectrum.suspect, spectrum.purified)
     )
@@ -95,7 +95,7 @@ def spectrum_panel(layer: LayerRecord, spectrum: Spectrum, key: str) -> Panel:
     axis.legend(loc="best", handlelength=1.8)
     half = next((i for i, share in enumerate(span) if share >= 0.5), len(span) - 1)
     words = (
-        f"{shorten(layer.name, 60)}: the first {count(round(directions[half]))} of {count(layer.fan_in)} "
+        f"{shorten(layer.name, 60)}: the first {count(directions[half])} of {count(layer.fan_in)} "
         f"directions hold {percent(span[half])} of the benign images' energy, {percent(suspect[half])} of "
         f"the suspect's update and {percent(purified[half])} of the purified update."
     )
@@ -118,7 +118,9 @@ def residual_panel(layer: LayerRecord, taken: Histogram, key: str) -> Panel:
     axis.set_xscale("log")
     axis.set_yscale("log")
     filled = [i for i, number in enumerate(taken.counts) if number]
-    axis.set_xlim(taken.edges[max(filled[0] - 1, 0)], taken.edges[min(filled[-1] + 2, len(taken.counts))])
+    axis.set_xlim(
+        *_decades(taken.edges[max(filled[0] - 1, 0)], taken.edges[min(filled[-1] + 2, len(taken.counts))])
+    )
     axis.set_ylim(0.7, 3 * max(taken.counts))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _rounded(value)))
@@ -172,6 +174,20 @@ def trial_panel(readings: Sequence[Reading], heading: str, unit: str, key: str) 
         f"{reading.label}: {reading.text}{' (chosen)' if reading.chosen else ''}" for reading in readings
     )
     return panel(figure, key, f"{heading} for each strength. {words}.")
+
+
+def _directions_a_bin(fan_in: int, bins: int) -> int:
+    run = -(-fan_in // MAX_BINS)
+    # Fewer bins than the whole fan-in fills: only some directions were recorded, one a bin.
+    return run if run and bins == -(-fan_in // run) else 1
+
+
+def _decades(low: float, high: float) -> tuple[float, float]:
+    # A range too short to hold two labels of the axis is widened to whole powers of ten.
+    first, last = math.log10(low), math.log10(high)
+    if last - first >= 2:
+        return low, high
+    return 10.0 ** math.floor(first), 10.0 ** max(math.ceil(last), math.floor(first) + 1)
 
 
 def _rounded(number: float) -> str:
