@@ -1,0 +1,34 @@
+"""Recovery of contaminated layers: exact (l1 on a span), soft (closed form), and the walk through a network."""
+
+from depurate.recovery.batchnorm import batch_statistics
+from depurate.recovery.entries import hit_kernels
+from depurate.recovery.exact import ExactFit, exact_recovery
+from depurate.recovery.records import (
+    Agreement,
+    Guarantee,
+    Histogram,
+    LayerRecord,
+    PurifyRecord,
+    Spectrum,
+    Trial,
+)
+from depurate.recovery.soft import soft_recovery
+from depurate.recovery.walk import LayerOutcome, Recipe, walk
+
+__all__ = [
+    "Agreement",
+    "ExactFit",
+    "Guarantee",
+    "Histogram",
+    "LayerOutcome",
+    "LayerRecord",
+    "PurifyRecord",
+    "Recipe",
+    "Spectrum",
+    "Trial",
+    "batch_statistics",
+    "exact_recovery",
+    "hit_kernels",
+    "soft_recovery",
+    "walk",
+]

@@ -11,7 +11,7 @@ class Guarantee(StrEnum):
     """How far a layer's purified weights can be trusted, strongest first.
 
     >>> Guarantee("exact").sentence
-    'every kernel certified: the clean weights, if training kept its updates in the span of these images'
+    'every kernel certified: the clean weights, if training stayed in the span of these images'
     """
 
     EXACT = "exact"
@@ -24,7 +24,7 @@ class Guarantee(StrEnum):
     def sentence(self) -> str:
         """The guarantee in one plain sentence."""
         return {
-            "exact": "every kernel certified: the clean weights, if training kept its updates in the span of these images",
+            "exact": "every kernel certified: the clean weights, if training stayed in the span of these images",
             "unchanged": "returned bit for bit as received",
             "partial": "some kernels certified, the others are estimates",
             "approximate": "an estimate that reproduces the suspect on benign images; no proof of what was clean",

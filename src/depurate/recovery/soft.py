@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..spans import Moments
+from depurate.spans import Moments
 
 
 def soft_recovery(moments: Moments, anchor: Tensor, strength: float) -> Tensor:
@@ -54,5 +54,7 @@ def _solve(system: Tensor, right: Tensor) -> Tensor:
     # A layer whose benign inputs are all zero has energy 0 and nothing to solve for: its update is zero.
     factor, info = torch.linalg.cholesky_ex(system)
     if bool(info.any()):
-        return torch.linalg.lstsq(system, right, driver="gelsd" if system.device.type == "cpu" else None).solution
-    return torch.cholesky_solve(right, factor)
+        inverse: Tensor = torch.linalg.pinv(system, hermitian=True)
+        return inverse @ right
+    solution: Tensor = torch.cholesky_solve(right, factor)
+    return solution

@@ -1,8 +1,9 @@
 """Design matrices and second moments from the activations of a network."""
 
-from .geometry import Geometry, geometry_of, read_kernels, write_kernels
-from .moments import Moments, Sampling, measure
-from .sites import BATCH_NORMS, Site, find_sites, run_to
+from depurate.spans.basis import Span, span_of
+from depurate.spans.geometry import Geometry, geometry_of, read_kernels, write_kernels
+from depurate.spans.moments import Moments, Sampling, measure
+from depurate.spans.sites import BATCH_NORMS, Site, find_sites, run_to
 
 __all__ = [
     "BATCH_NORMS",
@@ -10,10 +11,12 @@ __all__ = [
     "Moments",
     "Sampling",
     "Site",
+    "Span",
     "find_sites",
     "geometry_of",
     "measure",
     "read_kernels",
     "run_to",
+    "span_of",
     "write_kernels",
 ]

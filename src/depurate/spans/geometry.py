@@ -49,7 +49,7 @@ def read_kernels(module: Module) -> Tensor:
         >>> read_kernels(nn.Conv2d(4, 6, 3, groups=2)).shape
         torch.Size([2, 3, 19])
     """
-    weight: Tensor = module.weight.detach()  # type: ignore[assignment,operator]
+    weight: Tensor = module.weight.detach()  # type: ignore[operator]
     groups = getattr(module, "groups", 1)
     kernels = weight.reshape(groups, weight.shape[0] // groups, -1)
     if module.bias is not None:
@@ -87,7 +87,9 @@ def geometry_of(module: Module) -> Geometry | None:
         >>> geometry_of(nn.ReLU()) is None
         True
     """
-    plain = isinstance(getattr(module, "weight", None), nn.Parameter) and not parametrize.is_parametrized(module)
+    plain = isinstance(getattr(module, "weight", None), nn.Parameter) and not parametrize.is_parametrized(
+        module
+    )
     if plain and type(module) in _CONVOLUTIONS:
         return ConvolutionGeometry.of(module)
     if plain and type(module) is nn.Linear:
@@ -169,7 +171,9 @@ class ConvolutionGeometry:
 
     def patches(self, inputs: Tensor, at: Tensor) -> Tensor:
         grid = self._grid(inputs)
-        padded = F.pad(inputs, [side for pair in reversed(self.padding) for side in pair], mode=self.padding_mode)
+        padded = F.pad(
+            inputs, [side for pair in reversed(self.padding) for side in pair], mode=self.padding_mode
+        )
         sizes = padded.shape[2:]
         reach = torch.tensor([prod(sizes[axis + 1 :]) for axis in range(len(sizes))], device=at.device)
         corner = torch.stack(torch.unravel_index(at, grid), dim=-1) * reach.new_tensor(self.stride)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .sites import Site, run_to
+from depurate.spans.sites import Site, run_to
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Sampling:
 
     Example:
         >>> Sampling().positions(fan_in=10, images=500, available=1024)
-        41
+        40
         >>> Sampling().positions(fan_in=25000, images=500, available=1)
         1
     """
@@ -64,6 +64,16 @@ class Moments:
         if self.gram is not None:
             return self.gram.diagonal(dim1=1, dim2=2).mean(1)
         return self.rows.double().square().sum(1).mean(1) / self.count
+
+    def fills_space(self, group: int) -> bool:
+        """Whether the patches of a group span all directions, found without their eigenvalues."""
+        if self.gram is None:
+            return False
+        floor = 1e-6 * self.energy[group] if self.rows.dtype != torch.float64 else 1e-12 * self.energy[group]
+        shifted = self.gram[group] - floor * torch.eye(
+            self.gram.shape[1], dtype=torch.float64, device=self.gram.device
+        )
+        return bool(torch.linalg.cholesky_ex(shifted).info == 0)
 
 
 def measure(

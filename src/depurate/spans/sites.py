@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
-from .geometry import Geometry, geometry_of
+from depurate.errors import InputError
+from depurate.spans.geometry import Geometry, geometry_of
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 Collect = Callable[[Tensor, Tensor], None]
@@ -73,7 +73,9 @@ def find_sites(model: nn.Module, images: Tensor) -> tuple[Site, ...]:
             model(images)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         shape = tuple(images.shape[1:])
-        raise InputError(f"the network does not accept images of shape {shape}: {_first_line(error)}") from error
+        raise InputError(
+            f"the network does not accept images of shape {shape}: {_first_line(error)}"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

@@ -1,0 +1,193 @@
+"""The account of one layer: what was found, moved and guaranteed, and the numbers its plots need."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from depurate.recovery import Guarantee, Histogram, LayerOutcome, LayerRecord, Spectrum
+from depurate.spans import Span, span_of
+
+_WIDEST_SPECTRUM = 1024
+_BINS = 512
+_LEADING = 0.99
+
+
+def describe(outcome: LayerOutcome) -> LayerRecord:
+    """Turn what the walk did to a layer into the record that reports show.
+
+    Args:
+        outcome: From `recovery.walk`.
+
+    Returns:
+        The layer's record; its notes name every failure signature that was seen.
+    """
+    groups, kernels, fan_in = outcome.suspect.shape
+    if outcome.moments is None:
+        return _batchnorm(outcome)
+    spans = [span_of(outcome.moments, group, at_most=_WIDEST_SPECTRUM) for group in range(groups)]
+    certified = sum(int(fit.certified.sum()) for fit in outcome.fits)
+    rank = outcome.fits[0].rank if outcome.fits else spans[0].rank
+    return LayerRecord(
+        name=outcome.site.name,
+        kind=outcome.site.kind,
+        fan_in=fan_in,
+        kernels=groups * kernels,
+        patches=outcome.moments.count,
+        rank=rank,
+        method=outcome.method,
+        strength=None,
+        nonfinite=int((~outcome.suspect.isfinite()).sum()),
+        contaminated=int(outcome.hits.sum()),
+        certified=certified,
+        gap=max((fit.gap.max().item() for fit in outcome.fits), default=None),
+        margin=max((fit.margin.max().item() for fit in outcome.fits), default=None),
+        moved=_moved(outcome),
+        off_span=_off_span(outcome, spans),
+        guarantee=_guarantee(outcome, certified, groups * kernels),
+        notes=_notes(outcome, certified, rank),
+        spectrum=_spectrum(outcome, spans),
+        residuals=_histogram(outcome),
+        seconds=outcome.seconds,
+    )
+
+
+def _batchnorm(outcome: LayerOutcome) -> LayerRecord:
+    bad = int(outcome.hits.sum())
+    changed = outcome.method == "statistics"
+    return LayerRecord(
+        name=outcome.site.name,
+        kind=outcome.site.kind,
+        fan_in=1,
+        kernels=outcome.suspect.shape[2],
+        patches=0,
+        rank=0,
+        method=outcome.method,
+        strength=None,
+        nonfinite=int((~outcome.suspect.isfinite()).sum()),
+        contaminated=bad,
+        certified=0,
+        gap=None,
+        margin=None,
+        moved=_moved(outcome),
+        off_span=None,
+        guarantee=Guarantee.APPROXIMATE if changed else Guarantee.UNCHANGED,
+        notes=("running statistics estimated anew on the benign images",) if changed else (),
+        seconds=outcome.seconds,
+    )
+
+
+def _finite(outcome: LayerOutcome) -> Tensor:
+    """The suspect's kernels with NaN and Inf put back to the anchor, so that sums stay finite."""
+    return torch.where(outcome.suspect.isfinite(), outcome.suspect, outcome.anchor).double()
+
+
+def _moved(outcome: LayerOutcome) -> float:
+    finite = outcome.suspect.isfinite()
+    before = outcome.suspect.double().where(finite, 0)
+    after = outcome.purified.double().where(finite, 0)
+    return float((after - before).norm() / before.norm().clamp_min(1e-300))
+
+
+def _off_span(outcome: LayerOutcome, spans: list[Span]) -> float | None:
+    update = _finite(outcome) - outcome.anchor.double()
+    total = update.square().sum()
+    if total == 0:
+        return None
+    inside = sum(
+        (
+            (update[group] @ span.holding(_LEADING).directions).square().sum()
+            for group, span in enumerate(spans)
+        ),
+        start=torch.zeros((), dtype=torch.float64, device=update.device),
+    )
+    return float((1 - inside / total).clamp(0, 1))
+
+
+def _guarantee(outcome: LayerOutcome, certified: int, kernels: int) -> Guarantee:
+    if outcome.method == "exact":
+        if certified == kernels:
+            return Guarantee.EXACT
+        if certified:
+            return Guarantee.PARTIAL
+        return Guarantee.APPROXIMATE if outcome.truncated else Guarantee.NONE
+    return Guarantee.UNCHANGED if torch.equal(outcome.purified, outcome.suspect) else Guarantee.APPROXIMATE
+
+
+def _notes(outcome: LayerOutcome, certified: int, rank: int) -> tuple[str, ...]:
+    assert outcome.moments is not None
+    notes = []
+    fan_in = outcome.suspect.shape[2]
+    nonfinite = int((~outcome.suspect.isfinite()).sum())
+    found = int(outcome.hits.sum())
+    if nonfinite:
+        notes.append(f"{nonfinite:,} of {outcome.suspect.numel():,} entries arrived as NaN or Inf")
+    if found and outcome.method == "filled":
+        notes.append(
+            f"{found:,} hit entries replaced by their conditional mean; all others returned bit for bit"
+        )
+    if outcome.method == "exact":
+        notes += _exact_notes(outcome, certified, rank)
+    if outcome.method == "soft" and outcome.moments.dual:
+        notes.append(
+            f"only {outcome.moments.count:,} benign patches for a fan-in of {fan_in:,}: directions they do not "
+            f"reach {'keep the anchor' if outcome.anchored else 'shrink to zero'}"
+        )
+    if outcome.method == "none" and torch.equal(outcome.suspect, outcome.anchor):
+        notes.append("equal to the anchor: never trained, nothing to undo")
+    return tuple(notes)
+
+
+def _exact_notes(outcome: LayerOutcome, certified: int, rank: int) -> list[str]:
+    groups, kernels, fan_in = outcome.suspect.shape
+    notes = []
+    if outcome.truncated:
+        notes.append(
+            f"the benign patches span all {fan_in:,} directions, so sparse noise cannot be told from training: "
+            f"the span was cut to its {rank:,} leading directions and nothing is certified"
+        )
+    elif certified < groups * kernels:
+        notes.append(
+            f"{groups * kernels - certified:,} of {groups * kernels:,} kernels not certified: noise too dense or "
+            f"inside the span (rank {rank:,} of {fan_in:,})"
+        )
+    gap = max(fit.gap.max().item() for fit in outcome.fits)
+    if gap > 1e-6:
+        notes.append(f"the solver stopped at a relative duality gap of {gap:.1e}")
+    return notes
+
+
+def _spectrum(outcome: LayerOutcome, spans: list[Span]) -> Spectrum:
+    # Groups have spans of their own; the first one stands for the layer, as its plot.
+    span = spans[0]
+    shares = [
+        _shares((weights - outcome.anchor.double())[0] @ span.directions)
+        for weights in (_finite(outcome), outcome.purified.double())
+    ]
+    energy, suspect, purified = (_binned(values) for values in (span.energy, *shares))
+    return Spectrum(energy, suspect, purified)
+
+
+def _shares(projected: Tensor) -> Tensor:
+    energy = projected.square().sum(0)
+    return energy / energy.sum().clamp_min(1e-300)
+
+
+def _binned(values: Tensor) -> tuple[float, ...]:
+    width = -(-len(values) // _BINS)
+    padded = torch.nn.functional.pad(values, (0, -len(values) % width))
+    return tuple(padded.reshape(-1, width).sum(1).tolist())
+
+
+def _histogram(outcome: LayerOutcome) -> Histogram | None:
+    taken = (_finite(outcome) - outcome.purified.double()).abs().flatten().cpu()
+    sizes = taken[taken > 0]
+    if len(sizes) == 0:
+        return None
+    exponents = sizes.log10()
+    low, high = exponents.min().item(), max(exponents.max().item(), exponents.min().item() + 1e-3)
+    edges = torch.linspace(low, high, 41, dtype=torch.float64)
+    counts = torch.histogram(exponents.clamp(low, high), bins=edges).hist
+    return Histogram(
+        tuple((10**edges).tolist()), tuple(int(count) for count in counts), int(len(taken) - len(sizes))
+    )

@@ -1,0 +1,103 @@
+"""Benign images in whatever form they come, as one bounded tensor split into a part to learn from and one to check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from depurate.errors import InputError
+
+_FEWEST = 10
+_HELD_BACK = 0.2
+_FEWEST_TO_SPLIT = 50
+_NUMBERS_A_BATCH = 1 << 19
+
+
+@dataclass(frozen=True)
+class Benign:
+    """Benign images, shuffled once by a seed.
+
+    Attributes:
+        images: Shape (n, c, h, w) or (n, features).
+        held_back: How many of the last ones serve to check a recovery made from the others; 0 when there are under 50.
+        seen: Images offered; more than n where the limit cut them down.
+    """
+
+    images: Tensor
+    held_back: int
+    seen: int
+
+    def fit(self) -> list[Tensor]:
+        """Batches of the images to recover from while some are held back."""
+        return self._batches(self.images[: len(self.images) - self.held_back])
+
+    def check(self) -> list[Tensor]:
+        """Batches of the held-back images."""
+        return self._batches(self.images[len(self.images) - self.held_back :])
+
+    def all(self) -> list[Tensor]:
+        """Batches of all images."""
+        return self._batches(self.images)
+
+    def _batches(self, images: Tensor) -> list[Tensor]:
+        size = max(1, min(128, _NUMBERS_A_BATCH // max(1, images[0].numel()))) if len(images) else 1
+        return [*torch.split(images, size)] if len(images) else []
+
+
+def gather(images: Tensor | Iterable[object], *, limit: int, seed: int, like: Tensor) -> Benign:
+    """Collect at most `limit` images from a tensor or from batches, with memory bounded by that.
+
+    Args:
+        images: Tensor (n, c, h, w), or an iterable of batches, or of (batch, labels) pairs whose labels are ignored.
+        limit: Most images to keep: a seeded random sample of all that are offered.
+        seed: Of the sample and the shuffle.
+        like: Images take this tensor's dtype and device.
+
+    Returns:
+        The images.
+
+    Raises:
+        InputError: No images, fewer than 10, shapes that differ, NaN or Inf.
+
+    Example:
+        >>> benign = gather([torch.rand(30, 1, 8, 8)] * 3, limit=60, seed=0, like=torch.zeros(1))
+        >>> len(benign.images), benign.held_back, benign.seen
+        (60, 12, 90)
+    """
+    generator = torch.Generator().manual_seed(seed)
+    kept, keys, seen = None, torch.empty(0, dtype=torch.float64), 0
+    for batch in _batches_of(images):
+        if kept is not None and batch.shape[1:] != kept.shape[1:]:
+            raise InputError(
+                f"images: shape {tuple(batch.shape[1:])} after {tuple(kept.shape[1:])}; all must be equal"
+            )
+        seen += len(batch)
+        # Every image draws a random key and the smallest keys stay: a uniform sample, and a shuffle when sorted.
+        keys = torch.cat([keys, torch.rand(len(batch), generator=generator, dtype=torch.float64)])
+        pool = batch if kept is None else torch.cat([kept, batch])
+        order = keys.argsort()[:limit]
+        kept, keys = pool[order.to(pool.device)], keys[order]
+    if kept is None or len(kept) < _FEWEST:
+        raise InputError(f"images: {0 if kept is None else len(kept)} given; at least {_FEWEST} are needed")
+    if not bool(torch.isfinite(kept).all()):
+        raise InputError("images: NaN or Inf among the pixel values")
+    held_back = round(_HELD_BACK * len(kept)) if len(kept) >= _FEWEST_TO_SPLIT else 0
+    return Benign(kept.to(like), held_back, seen)
+
+
+def _batches_of(images: Tensor | Iterable[object]) -> Iterable[Tensor]:
+    if isinstance(images, Tensor):
+        images = torch.split(images, 4096)
+    for batch in images:
+        values = batch[0] if isinstance(batch, tuple | list) and batch else batch
+        if not isinstance(values, Tensor) or values.ndim < 2:
+            raise InputError(f"images: expected batches of shape (n, c, h, w), got {_described(values)}")
+        if len(values):
+            yield values.detach()
+
+
+def _described(value: object) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

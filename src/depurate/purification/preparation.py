@@ -1,0 +1,149 @@
+"""Working copies: the suspect and the anchor brought into a form that recovery can work on, and back again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from depurate.errors import InputError
+from depurate.spans import Site, geometry_of
+
+# Rounding that training leaves in weights of each precision, relative to their size.
+_ROUNDING = {torch.float64: 1e-11, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+
+def working_copy(model: nn.Module, *, double: bool) -> nn.Module:
+    """Copy a network into evaluation mode and a precision that computes well everywhere.
+
+    Args:
+        model: Left as it is.
+        double: Whether to compute in float64; else half precision becomes float32 and the rest stays.
+
+    Returns:
+        The copy, without gradients.
+
+    Raises:
+        InputError: The network has no floating-point parameter.
+    """
+    narrow = precision_of(model) in (torch.float16, torch.bfloat16)
+    copied = copy.deepcopy(model).eval().requires_grad_(False)
+    return copied.double() if double else copied.float() if narrow else copied
+
+
+def precision_of(model: nn.Module) -> torch.dtype:
+    """Return the dtype of a network's first floating-point parameter.
+
+    Raises:
+        InputError: There is none.
+
+    >>> precision_of(nn.Linear(1, 1).half())
+    torch.float16
+    """
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            return parameter.dtype
+    raise InputError("the network has no floating-point parameters: nothing to purify")
+
+
+def rounding_of(model: nn.Module) -> float:
+    """Return the relative rounding that training leaves in weights of a network's precision.
+
+    >>> rounding_of(nn.Linear(1, 1).double())
+    1e-11
+    """
+    return _ROUNDING.get(precision_of(model), 1e-5)
+
+
+def like_the_original(model: nn.Module, purified: nn.Module) -> nn.Module:
+    """Put purified weights into a copy of the network that was handed in, with its dtypes, device and modes."""
+    copied = copy.deepcopy(model)
+    copied.load_state_dict(purified.state_dict())
+    return copied
+
+
+def anchor_state(anchor: nn.Module | Mapping[str, Tensor] | None, model: nn.Module) -> dict[str, Tensor]:
+    """Return the anchor's tensors on the suspect's device, checked against the suspect's names and shapes.
+
+    Args:
+        anchor: Network, state dict or None.
+        model: The suspect.
+
+    Returns:
+        Tensors by name; empty when the anchor is unknown.
+
+    Raises:
+        InputError: No name matches, a shape differs, or a value is NaN or Inf.
+
+    >>> sorted(anchor_state(nn.Linear(2, 1), nn.Linear(2, 1)))
+    ['bias', 'weight']
+    """
+    if anchor is None:
+        return {}
+    given = anchor.state_dict() if isinstance(anchor, nn.Module) else dict(anchor)
+    wanted = model.state_dict()
+    shared = {name: value for name, value in given.items() if name in wanted and isinstance(value, Tensor)}
+    if not shared:
+        raise InputError(
+            f"anchor: none of its {len(given)} names is in the network (first: {next(iter(given), '-')})"
+        )
+    for name, value in shared.items():
+        if value.shape != wanted[name].shape:
+            raise InputError(
+                f"anchor: {name} is {tuple(value.shape)}, the suspect's is {tuple(wanted[name].shape)}"
+            )
+        bad = int((~value.isfinite()).sum()) if value.is_floating_point() else 0
+        if bad:
+            raise InputError(f"anchor: {name} has {bad} NaN or Inf entries; an anchor must be clean")
+    return {name: value.detach().to(wanted[name].device) for name, value in shared.items()}
+
+
+def fill_plain_parameters(model: nn.Module, anchor: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Replace NaN and Inf, in place, in parameters that the walk does not recover.
+
+    They take the anchor's value; without one, a normalisation's scale becomes 1 and everything else 0.
+
+    Args:
+        model: A working copy.
+        anchor: State of the anchor, may be empty.
+
+    Returns:
+        One sentence a parameter that was touched.
+
+    >>> net = nn.Sequential(nn.LayerNorm(2))
+    >>> with torch.no_grad():
+    ...     _ = net[0].weight.fill_(float("nan"))
+    >>> fill_plain_parameters(net, {})
+    ('0.weight: 2 of 2 entries arrived as NaN or Inf and were set to 1',)
+    """
+    said = []
+    for prefix, module in model.named_modules():
+        if geometry_of(module) is not None:
+            continue
+        for short, parameter in module.named_parameters(recurse=False):
+            bad = ~parameter.isfinite()
+            if not bool(bad.any()):
+                continue
+            name = f"{prefix}.{short}" if prefix else short
+            default = 1 if short == "weight" and "norm" in type(module).__name__.lower() else 0
+            with torch.no_grad():
+                parameter.copy_(
+                    torch.where(bad, anchor.get(name, torch.full_like(parameter, default)), parameter)
+                )
+            said.append(
+                f"{name}: {int(bad.sum()):,} of {bad.numel():,} entries arrived as NaN or Inf and were set to "
+                f"{'the anchor' if name in anchor else default}"
+            )
+    return tuple(said)
+
+
+def uncovered(model: nn.Module, sites: Iterable[Site]) -> tuple[str, ...]:
+    """Name the parameters that no recovery covers: unsupported kinds, tied weights, layers never reached.
+
+    >>> uncovered(nn.Sequential(nn.Linear(1, 1)), ())
+    ('0.weight', '0.bias')
+    """
+    covered = {f"{site.name}.{part}" for site in sites if site.geometry for part in ("weight", "bias")}
+    return tuple(name for name, _ in model.named_parameters() if name not in covered)

@@ -1,0 +1,173 @@
+"""`purify`: a contaminated network and benign images in, a purified network and an honest account out."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+
+from torch import Tensor, nn
+
+from depurate.analysis import thin_ground
+from depurate.errors import InputError
+from depurate.purification.images import gather
+from depurate.purification.preparation import (
+    anchor_state,
+    fill_plain_parameters,
+    like_the_original,
+    rounding_of,
+    uncovered,
+    working_copy,
+)
+from depurate.purification.result import PurifyResult
+from depurate.purification.run import Progress, Run
+from depurate.purification.strength import DEFAULT_STRENGTH, choose_strength
+from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord, Recipe, Trial
+from depurate.spans import Sampling, find_sites
+
+METHODS = ("auto", "exact", "soft")
+_TREATED_AS_DAMAGE = (
+    "entries that no training produces were found, so this was treated as damaged memory: only entries known to be "
+    "hit were replaced and no backdoor was looked for; use the soft method if the source is not trusted"
+)
+
+
+def purify(
+    model: nn.Module,
+    images: Tensor | Iterable[object],
+    anchor: nn.Module | Mapping[str, Tensor] | None = None,
+    method: str = "auto",
+    strength: float | None = None,
+    progress: Progress | None = None,
+    *,
+    seed: int = 0,
+    max_images: int = 2000,
+) -> PurifyResult:
+    """Purify a contaminated network with unlabelled clean images.
+
+    Layers are recovered in forward order, each on the patches that clean images make in the purified layers before
+    it: exactly where the span of the patches leaves room and a certificate proves it, softly otherwise.
+
+    Args:
+        model: The suspect; never modified. Convolutions, dense layers and BatchNorm statistics are recovered, on
+            whatever device they are; other parameters are left alone and named in the account.
+        images: Clean images as the network takes them (normalised), shape (n, c, h, w), or an iterable of batches or
+            of (batch, labels) pairs; labels are ignored.
+        anchor: What training started from (initialisation or base model), as a network or a state dict; None when
+            unknown, which counts as zero.
+        method: `auto`, `exact` (the paper's l1 recovery, layer by layer) or `soft` (closed form).
+        strength: λ of the soft recovery, over 0; None chooses it by agreement on held-back images.
+        progress: Called with (what is being done, steps done, steps in all).
+        seed: Of every random choice: which images are held back, which patches are looked at.
+        max_images: A random sample of this many is used when more are given.
+
+    Returns:
+        The purified network and the account.
+
+    Raises:
+        InputError: The images, anchor or settings do not fit the network; the message names what and where.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+        >>> result = purify(net, torch.rand(60, 1, 8, 8), method="soft", strength=0.1)
+        >>> [(layer.name, layer.method) for layer in result.layers]
+        [('0', 'soft'), ('3', 'soft')]
+
+    Source: arXiv 2407.11031 (exact recovery); DESIGN section 4 (soft recovery).
+    """
+    started = time.perf_counter()
+    _check(method, strength)
+    working = working_copy(model, double=method == "exact")
+    benign = gather(images, limit=max_images, seed=seed, like=next(working.parameters()))
+    origin = anchor_state(anchor, working)
+    filled = fill_plain_parameters(working, origin)
+    sites = find_sites(working, benign.images[:2])
+    if not any(site.geometry for site in sites):
+        raise InputError(
+            "the network has no convolution or dense layer that these images reach: nothing to recover"
+        )
+    run = Run(working, origin, sites, benign, progress or _silent)
+    recipe_at = partial(Recipe, method, rounding=rounding_of(model), sampling=Sampling(seed=seed))
+    recipe, trials, warnings = _plan(run, method, strength, recipe_at)
+    done = run.final(recipe)
+    record = PurifyRecord(
+        method=method,
+        guarantee=_weakest(done.layers),
+        anchor="given" if anchor is not None else "unknown (zero)",
+        images=len(benign.images),
+        layers=done.layers,
+        agreement=_agreement(run, recipe, trials),
+        trials=trials,
+        untouched=uncovered(working, sites),
+        warnings=(*warnings, *filled, *run.signatures(done.suspect), *thin_ground(done.layers)),
+        versions={name: version(name) for name in ("depurate", "torch")}
+        | {"python": platform.python_version()},
+        seconds=time.perf_counter() - started,
+    )
+    return PurifyResult(like_the_original(model, done.purified), record)
+
+
+def _check(method: str, strength: float | None) -> None:
+    if method not in METHODS:
+        raise InputError(f"method: {method!r}; expected one of {', '.join(METHODS)}")
+    if strength is not None and not 0 < strength < float("inf"):
+        raise InputError(f"strength: {strength}; expected a number over 0, such as 0.1")
+    if strength is not None and method == "exact":
+        raise InputError(
+            f"strength: {strength} given, but the exact method has none; use method soft or auto"
+        )
+
+
+def _plan(
+    run: Run, method: str, strength: float | None, recipe_at: Callable[[float | None], Recipe]
+) -> tuple[Recipe, tuple[Trial, ...], tuple[str, ...]]:
+    """Decide how to recover; the trials made on the way and what the user must know are kept for the account."""
+    if method == "exact" or strength is not None:
+        return recipe_at(strength), (), ()
+    if method == "auto" and run.certainly_hit():
+        return recipe_at(None), (), (_TREATED_AS_DAMAGE,)
+    if not run.benign.held_back:
+        return (
+            recipe_at(DEFAULT_STRENGTH),
+            (),
+            (f"too few images to choose a strength: {DEFAULT_STRENGTH} was used",),
+        )
+    used: set[str] = set()
+
+    def attempt(candidate: float) -> Agreement:
+        recipe = recipe_at(candidate)
+        if (
+            used and "exact" not in used
+        ):  # the first attempt found no layer that l1 can certify: probe no more
+            recipe = replace(recipe, method="soft")
+        agreement, methods = run.attempt(recipe, f"trying strength {candidate}")
+        used.update(methods)
+        return agreement
+
+    trials = choose_strength(attempt)
+    if "soft" not in used:
+        return recipe_at(None), (), ()
+    chosen = next(trial.strength for trial in trials if trial.chosen)
+    return replace(recipe_at(chosen), method=method if "exact" in used else "soft"), trials, ()
+
+
+def _agreement(run: Run, recipe: Recipe, trials: tuple[Trial, ...]) -> Agreement | None:
+    if not run.benign.held_back:
+        return None
+    chosen = next((trial.agreement for trial in trials if trial.chosen), None)
+    return chosen or run.attempt(recipe, "checking on held-back images")[0]
+
+
+def _weakest(layers: tuple[LayerRecord, ...]) -> Guarantee:
+    """The weakest guarantee over the layers that were changed."""
+    order = list(Guarantee)
+    changed = [layer.guarantee for layer in layers if layer.guarantee is not Guarantee.UNCHANGED]
+    return max(changed, key=order.index, default=Guarantee.UNCHANGED)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Progress nobody asked for."""

@@ -1,0 +1,83 @@
+"""One network with its benign images: walked as often as choosing and checking a recovery takes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from depurate.analysis import compare, describe, logits, unlike_training, unrelated_anchor
+from depurate.purification.images import Benign
+from depurate.recovery import Agreement, LayerRecord, Recipe, hit_kernels, walk
+from depurate.spans import Site, read_kernels
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The outcome of the final walk: the suspect with its certain hits filled, the purified network, its account."""
+
+    suspect: nn.Module
+    purified: nn.Module
+    layers: tuple[LayerRecord, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A suspect's working copy, its anchor, its layers and the benign images.
+
+    Attributes:
+        suspect: Working copy, never changed by a walk.
+        anchor: State of the anchor, may be empty.
+        sites: Layers in forward order.
+        benign: Images.
+        progress: Called with (what, done, in all).
+    """
+
+    suspect: nn.Module
+    anchor: Mapping[str, Tensor]
+    sites: tuple[Site, ...]
+    benign: Benign
+    progress: Progress
+
+    def final(self, recipe: Recipe) -> Finished:
+        """Walk with all images and account for every layer."""
+        suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
+        layers: list[LayerRecord] = []
+        for outcome in walk(suspect, purified, self.anchor, self.sites, self.benign.all(), recipe):
+            used = recipe.strength if outcome.method == "soft" else None
+            layers.append(replace(describe(outcome), strength=used))
+            self.progress(f"purifying {outcome.site.name}", len(layers), len(self.sites))
+        return Finished(suspect, purified, tuple(layers))
+
+    def attempt(self, recipe: Recipe, what: str) -> tuple[Agreement, set[str]]:
+        """Walk with the images that are not held back; compare on those that are, and name the methods used."""
+        suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
+        methods = set()
+        steps = walk(suspect, purified, self.anchor, self.sites, self.benign.fit(), recipe)
+        for done, outcome in enumerate(steps, start=1):
+            methods.add(outcome.method)
+            self.progress(what, done, len(self.sites))
+        held_back = self.benign.check()
+        return compare(logits(suspect, held_back), logits(purified, held_back)), methods
+
+    def certainly_hit(self) -> bool:
+        """Whether any layer holds entries that no training produces."""
+        modules = [self.suspect.get_submodule(site.name) for site in self.sites if site.geometry]
+        return any(
+            bool(hit_kernels(read_kernels(module), module.bias is not None).any()) for module in modules
+        )
+
+    def signatures(self, suspect: nn.Module) -> tuple[str, ...]:
+        """Failure signatures of the ground that the recovery stands on; `suspect` has its certain hits filled."""
+        used, batches = len(self.benign.images), self.benign.all()
+        seen = list(unlike_training(suspect, self.sites, batches, logits(suspect, batches)))
+        seen += unrelated_anchor(self.suspect, self.anchor, self.sites)
+        if not self.benign.held_back:
+            seen.append(f"only {used} benign images: none could be held back to check the recovery with")
+        if self.benign.seen > used:
+            seen.append(f"a random sample of {used:,} of the {self.benign.seen:,} images was used")
+        return tuple(seen)

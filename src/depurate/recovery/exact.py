@@ -1,0 +1,73 @@
+"""Exact recovery: least absolute deviations on the hard span of clean patches, certified kernel by kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from depurate.solver import lad
+from depurate.spans import Span
+
+
+@dataclass(frozen=True)
+class ExactFit:
+    """Kernels recovered by l1 on a span, with what is proven of each.
+
+    Attributes:
+        kernels: Shape (kernels, fan_in); entries with zero residual are the suspect's own, bit for bit.
+        hits: Support of the noise found, same shape, bool.
+        certified: Shape (kernels,), bool: optimal, unique, and interpolating more rows than the rank, which noise
+            that is not sparse does with probability zero.
+        gap: Relative duality gap, shape (kernels,).
+        margin: max|z| over rows of zero residual, shape (kernels,).
+        rank: Dimension of the span.
+    """
+
+    kernels: Tensor
+    hits: Tensor
+    certified: Tensor
+    gap: Tensor
+    margin: Tensor
+    rank: int
+
+
+def exact_recovery(
+    span: Span, suspect: Tensor, anchor: Tensor, rounding: float, *, patience: int = 100
+) -> ExactFit:
+    """Recover all kernels of one group as the paper does, and certify each.
+
+    ũ_j = argmin_u ‖Θ_j − W_j(0) − A u‖₁,  W̃_j = W_j(0) + A ũ_j, with A an orthonormal basis of the span.
+
+    Args:
+        span: Of the layer's clean patches.
+        suspect: Θ, shape (kernels, fan_in), float32 or float64.
+        anchor: W(0), same shape.
+        rounding: Relative size of rounding in the weights, below which a residual counts as zero.
+        patience: Iterations of the solver at most.
+
+    Returns:
+        The fit; `certified` is never true where the span is the whole space.
+
+    Example:
+        >>> span = Span(torch.ones(5, 1).double() / 5**0.5, torch.ones(1).double())
+        >>> fit = exact_recovery(span, torch.tensor([[2.0, 2, 2, 9, 2]]).double(), torch.zeros(1, 5).double(), 1e-11)
+        >>> [round(value, 12) for value in fit.kernels[0].tolist()], fit.certified.tolist()
+        ([2.0, 2.0, 2.0, 2.0, 2.0], [True])
+
+    Source: arXiv 2407.11031, recovery of the hidden layer.
+    """
+    update = (suspect.double() - anchor.double()).T
+    solution = lad(span.directions, update, rounding=rounding, max_iterations=patience)
+    hits = solution.residuals.T != 0
+    recovered = (anchor.double() + solution.fitted.T).to(suspect.dtype)
+    beyond_chance = solution.zeros > solution.rank
+    return ExactFit(
+        kernels=torch.where(hits, recovered, suspect),
+        hits=hits,
+        certified=solution.certified & beyond_chance & (not span.full),
+        gap=solution.gap,
+        margin=solution.margin,
+        rank=solution.rank,
+    )

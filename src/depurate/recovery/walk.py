@@ -1,0 +1,236 @@
+"""The walk: layers purified in forward order, each on patches from the purified layers before it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from depurate.recovery.batchnorm import batch_statistics
+from depurate.recovery.entries import fill_entries, hit_kernels
+from depurate.recovery.exact import ExactFit, exact_recovery
+from depurate.recovery.soft import soft_recovery
+from depurate.spans import Moments, Sampling, Site, Span, measure, read_kernels, span_of, write_kernels
+
+# When `auto` tries exact recovery: spans of at most this share of the fan-in, probed on a few kernels.
+_WIDEST_SPAN = 0.75
+_PROBED = 2
+_PROBE_ITERATIONS = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to recover each layer.
+
+    Attributes:
+        method: `exact` (l1 on the span), `soft` (closed form) or `auto` (exact where a probe of a few kernels is
+            certified, soft elsewhere; only certain hits are replaced where a strength of None is given).
+        strength: λ of the soft recovery; None leaves layers alone that exact recovery cannot certify.
+        rounding: Relative rounding in the weights, below which a residual counts as zero.
+        energy: Share of the patches' energy that `exact` keeps where the span is the whole space.
+        sampling: How many patches to look at.
+    """
+
+    method: str
+    strength: float | None
+    rounding: float = 1e-5
+    energy: float = 0.99
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True)
+class LayerOutcome:
+    """One layer after the walk passed it: all that an account of it needs.
+
+    Attributes:
+        site: The layer.
+        method: What was done: `exact`, `soft`, `statistics`, `filled` or `none`.
+        suspect: Kernels as received, shape (groups, kernels, fan_in); BatchNorm: (1, 2, channels) mean and variance.
+        anchor: Same shape.
+        purified: Same shape.
+        hits: Entries known to be contaminated, same shape.
+        moments: None for BatchNorm.
+        fits: One per group where exact recovery ran.
+        truncated: Whether exact recovery had to cut the span off.
+        anchored: Whether the anchor has this layer.
+        seconds: Wall time.
+    """
+
+    site: Site
+    method: str
+    suspect: Tensor
+    anchor: Tensor
+    purified: Tensor
+    hits: Tensor
+    moments: Moments | None = None
+    fits: tuple[ExactFit, ...] = ()
+    truncated: bool = False
+    anchored: bool = False
+    seconds: float = 0.0
+
+
+def walk(
+    suspect: nn.Module,
+    purified: nn.Module,
+    anchor: Mapping[str, Tensor],
+    sites: tuple[Site, ...],
+    batches: list[Tensor],
+    recipe: Recipe,
+) -> Iterator[LayerOutcome]:
+    """Purify a network layer by layer, yielding each layer's outcome as it is done.
+
+    Both networks are working copies in evaluation mode; `purified` is filled in step by step, and in `suspect`
+    the certain hits of a layer are filled as the walk reaches it, so that its outputs stay usable targets.
+
+    Args:
+        suspect: Working copy of the network as received.
+        purified: Another copy; holds the purified network when the walk is over.
+        anchor: State dict of the anchor; layers it lacks count as unknown (zero).
+        sites: From `spans.find_sites`.
+        batches: Benign images.
+        recipe: How to recover.
+
+    Yields:
+        One `LayerOutcome` a site, in forward order.
+    """
+    changed = False
+    for site in sites:
+        started = time.perf_counter()
+        if site.geometry is None:
+            outcome = _batchnorm(purified, site, batches, renew=changed and recipe.strength is not None)
+            if outcome.hits.any():  # the suspect needs usable statistics too, or its outputs are no targets
+                _write_statistics(suspect.get_submodule(site.name), outcome.purified)
+        else:
+            outcome = _layer(suspect, purified, anchor, site, batches, recipe)
+        changed = changed or not torch.equal(outcome.purified, outcome.suspect)
+        yield replace(outcome, seconds=time.perf_counter() - started)
+
+
+def _layer(
+    suspect: nn.Module,
+    purified: nn.Module,
+    anchor: Mapping[str, Tensor],
+    site: Site,
+    batches: list[Tensor],
+    recipe: Recipe,
+) -> LayerOutcome:
+    module = purified.get_submodule(site.name)
+    received = read_kernels(module)
+    origin = _anchor_kernels(anchor, site, received)
+    hits = hit_kernels(received, getattr(module, "bias", None) is not None)
+    start = torch.zeros_like(received) if origin is None else origin
+    kernels = torch.where(hits, start, received)
+    write_kernels(suspect.get_submodule(site.name), kernels)
+    moments = measure(suspect, purified, site, batches, recipe.sampling)
+    if hits.any():
+        kernels = fill_entries(kernels, hits, start, moments)
+        write_kernels(suspect.get_submodule(site.name), kernels)
+        moments = measure(suspect, purified, site, batches, recipe.sampling)
+    outcome = LayerOutcome(
+        site,
+        "filled" if hits.any() else "none",
+        received,
+        start,
+        kernels,
+        hits,
+        moments,
+        anchored=origin is not None,
+    )
+    if not torch.equal(
+        kernels, start
+    ):  # weights still equal to the anchor were never trained: nothing to undo
+        outcome = _recover(outcome, recipe)
+    write_kernels(module, outcome.purified)
+    return outcome
+
+
+def _recover(outcome: LayerOutcome, recipe: Recipe) -> LayerOutcome:
+    assert outcome.moments is not None
+    if recipe.method in ("exact", "auto"):
+        groups = range(len(outcome.suspect))
+        forced = recipe.method == "exact"
+        if forced or not any(outcome.moments.fills_space(group) for group in groups):
+            spans = [span_of(outcome.moments, group) for group in groups]
+            if forced or all(
+                _probe(span, outcome, group, recipe.rounding) for group, span in enumerate(spans)
+            ):
+                return _exact(outcome, spans, recipe)
+    if recipe.strength is None:
+        return outcome
+    recovered = soft_recovery(outcome.moments, outcome.anchor, recipe.strength)
+    return replace(outcome, method="soft", purified=recovered)
+
+
+def _probe(span: Span, outcome: LayerOutcome, group: int, rounding: float) -> bool:
+    """Whether l1 on this span is worth while: certified, within a few iterations, on most of a few kernels.
+
+    Where sparse noise can be undone the solver meets the solution in about four iterations; where it cannot it
+    takes many and finds nothing, so that a short probe tells the two apart at little cost.
+    """
+    if span.rank > _WIDEST_SPAN * span.directions.shape[0]:
+        return False
+    every = max(1, outcome.purified.shape[1] // _PROBED)
+    chosen, start = outcome.purified[group, ::every], outcome.anchor[group, ::every]
+    fit = exact_recovery(span, chosen, start, rounding, patience=_PROBE_ITERATIONS)
+    return bool(fit.certified.double().mean() > 0.5)
+
+
+def _exact(outcome: LayerOutcome, spans: list[Span], recipe: Recipe) -> LayerOutcome:
+    truncated = any(span.full for span in spans)
+    if truncated:
+        spans = [span.holding(recipe.energy) for span in spans]
+    fits = tuple(
+        exact_recovery(span, outcome.purified[group], outcome.anchor[group], recipe.rounding)
+        for group, span in enumerate(spans)
+    )
+    if truncated:  # a certificate on a span that was cut off says nothing of the clean weights
+        fits = tuple(replace(fit, certified=torch.zeros_like(fit.certified)) for fit in fits)
+    purified = torch.stack([fit.kernels for fit in fits])
+    certain = torch.stack([fit.hits & fit.certified[:, None] for fit in fits])
+    return replace(
+        outcome,
+        method="exact",
+        purified=purified,
+        hits=outcome.hits | certain,
+        fits=fits,
+        truncated=truncated,
+    )
+
+
+def _anchor_kernels(anchor: Mapping[str, Tensor], site: Site, like: Tensor) -> Tensor | None:
+    weight = anchor.get(f"{site.name}.weight")
+    if weight is None:
+        return None
+    kernels = weight.to(like).reshape(*like.shape[:2], -1)
+    if kernels.shape[2] < like.shape[2]:
+        bias = anchor.get(f"{site.name}.bias")
+        column = (
+            torch.zeros_like(like[..., :1]) if bias is None else bias.to(like).reshape(*like.shape[:2], 1)
+        )
+        kernels = torch.cat([kernels, column], dim=2)
+    return kernels
+
+
+def _batchnorm(purified: nn.Module, site: Site, batches: list[Tensor], *, renew: bool) -> LayerOutcome:
+    module = purified.get_submodule(site.name)
+    received = torch.stack([module.running_mean, module.running_var])[None]  # type: ignore[list-item]
+    hits = ~received.isfinite()
+    hits[:, 1] |= received[:, 1] < 0
+    outcome = LayerOutcome(site, "none", received, received, received, hits)
+    if not (renew or hits.any()):
+        return outcome
+    fresh = torch.stack(batch_statistics(purified, site, batches))[None].to(received)
+    outcome = replace(
+        outcome, method="statistics", purified=fresh if renew else torch.where(hits, fresh, received)
+    )
+    _write_statistics(module, outcome.purified)
+    return outcome
+
+
+def _write_statistics(module: nn.Module, statistics: Tensor) -> None:
+    with torch.no_grad():
+        module.running_mean.copy_(statistics[0, 0])  # type: ignore[operator]
+        module.running_var.copy_(statistics[0, 1])  # type: ignore[operator]
