@@ -14,10 +14,11 @@ from depurate.solver._certificate import certify
 from depurate.solver._interior import solve_interior
 from depurate.solver._problem import Problem
 from depurate.solver._solution import Solution, Status
+from depurate.solver._trimming import solve_trimming
 from depurate.solver._vertex import Candidate
 
 _Method = Callable[[Problem, float, int], Candidate]
-_METHODS: dict[str, _Method] = {"interior": solve_interior}
+_METHODS: dict[str, _Method] = {"interior": solve_interior, "trimming": solve_trimming}
 # Relative rounding error assumed in the targets, and the gap asked for, by precision.
 _ROUNDING = {torch.float64: 1e-11, torch.float32: 2e-5}
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}

@@ -57,5 +57,6 @@ class Problem:
             torch.linalg.vector_norm(self.basis, dim=1),
             torch.linalg.vector_norm(coefficients, dim=1),
         )
-        level: Tensor = self.rounding * (self.targets.abs() + size[:, None] * rows)
-        return level
+        level = torch.addcmul(self.targets.abs(), size[:, None], rows)
+        # The last term lets coefficients that should be zero count as such.
+        return level.add_(1e-9 * self.targets.abs().amax(1, keepdim=True)).mul_(self.rounding)
