@@ -11,6 +11,8 @@ from depurate.spans.moments import Moments
 
 # Singular values below this share of the largest are rounding, by the precision the patches were computed in.
 _ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5}
+# Eigenvalues of a Gram matrix carry the rounding of the products: directions weaker than its root are lost in it.
+_GRAM_ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5}
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,17 @@ def span_of(moments: Moments, group: int, *, at_most: int | None = None) -> Span
         >>> span_of(Moments(2, None, None, x, x), 0).rank
         2
     """
-    limit = _ROUNDING[torch.float64 if moments.rows.dtype == torch.float64 else torch.float32]
+    dtype = torch.float64 if moments.rows.dtype == torch.float64 else torch.float32
+    limit = _ROUNDING[dtype]
     fan_in = moments.rows.shape[2]
     sampled = moments.gram is not None and at_most is not None and fan_in > at_most
     if sampled:
         values, vectors = _leading(moments.rows[group].double())
-        kept = values > values[:1] * limit
+        kept = values > values[:1] * max(limit**2, _GRAM_ROUNDING[torch.float64])
     elif moments.gram is not None:
         values, vectors = torch.linalg.eigh(moments.gram[group])
         values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-        # An eigenvalue carries the rounding of a product, a singular value the rounding of its root.
-        kept = values > values[:1] * limit * (limit if limit < 1e-6 else 1.0)
+        kept = values > values[:1] * _GRAM_ROUNDING[dtype]
     else:
         _, roots, right = torch.linalg.svd(moments.rows[group].double(), full_matrices=False)
         values, vectors = roots.square(), right.mT

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from depurate.spans.sites import Site, run_to
 
+# Patches kept beside their second moment, to look at the span without its eigenvalues.
+_SAMPLE = 1024
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -99,7 +102,7 @@ def measure(
     images = sum(len(batch) for batch in batches)
     chosen = sampling.positions(geometry.fan_in, images * site.calls, site.positions // site.calls)
     dual = chosen * images * site.calls < geometry.fan_in
-    total = _Sum(keep_all=dual)
+    total = _Sum(keep_all=dual, every=-(-chosen * images * site.calls // _SAMPLE))
     for patches, wanted in _sampled(suspect, purified, site, batches, chosen, sampling.seed):
         total.add(patches, wanted)
     return total.moments()
@@ -117,7 +120,8 @@ def _sampled(
         patches: list[Tensor] = []
 
         def at_suspect(inputs: Tensor, outputs: Tensor) -> None:
-            at = _choose(len(inputs), geometry.positions(inputs), chosen, generator).to(inputs.device)
+            share = -(-chosen * len(batch) // len(inputs))  # noqa: B023
+            at = _choose(len(inputs), geometry.positions(inputs), share, generator).to(inputs.device)
             positions.append(at)  # noqa: B023 - called within this turn of the loop only
             wanted.append(geometry.outputs(outputs, at))  # noqa: B023
 
@@ -130,18 +134,16 @@ def _sampled(
 
 
 def _choose(n: int, available: int, chosen: int, generator: torch.Generator) -> Tensor:
-    if chosen >= available:
-        return torch.arange(available).expand(n, -1)
-    return torch.rand(n, available, generator=generator).topk(chosen, dim=1).indices
+    # In random order, also where all are taken: the rows kept as a sample must not favour a place in the image.
+    return torch.rand(n, available, generator=generator).topk(min(chosen, available), dim=1).indices
 
 
 class _Sum:
     """Running sums over batches; a plain mutable accumulator that lives only inside `measure`."""
 
-    sample = 1024
-
-    def __init__(self, *, keep_all: bool) -> None:
+    def __init__(self, *, keep_all: bool, every: int) -> None:
         self.keep_all = keep_all
+        self.every = every
         self.count = 0
         self.gram: Tensor | None = None
         self.cross: Tensor | None = None
@@ -149,6 +151,7 @@ class _Sum:
         self.wanted: list[Tensor] = []
 
     def add(self, patches: Tensor, wanted: Tensor) -> None:
+        skip = -self.count % self.every
         self.count += patches.shape[1]
         if self.keep_all:
             self.rows.append(patches)
@@ -159,7 +162,8 @@ class _Sum:
         cross = (wanted.mT @ patches).double()
         self.gram = gram if self.gram is None else self.gram.add_(gram)
         self.cross = cross if self.cross is None else self.cross.add_(cross)
-        self.rows.append(patches[:, :: max(1, patches.shape[1] // 64)])
+        # A copy: a slice would keep all patches of the batch in memory.
+        self.rows.append(patches[:, skip :: self.every].clone())
 
     def moments(self) -> Moments:
         rows = torch.cat(self.rows, dim=1)
@@ -167,5 +171,5 @@ class _Sum:
             return Moments(self.count, None, None, rows, torch.cat(self.wanted, dim=1))
         assert self.gram is not None
         assert self.cross is not None
-        rows = rows[:, :: -(-rows.shape[1] // self.sample)]
+        rows = rows[:, :: -(-rows.shape[1] // _SAMPLE)]
         return Moments(self.count, self.gram / self.count, self.cross / self.count, rows, None)

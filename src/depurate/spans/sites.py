@@ -62,8 +62,9 @@ def find_sites(model: nn.Module, images: Tensor) -> tuple[Site, ...]:
     def note(name: str, geometry: Geometry | None) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             values = inputs[0]
-            count = geometry.positions(values) if geometry else values[0].numel() // values.shape[1]
-            found.setdefault(name, []).append(count)
+            places = geometry.positions(values) if geometry else values[0].numel() // values.shape[1]
+            # The first axis need not be the images: transformers merge it with the tokens or put those first.
+            found.setdefault(name, []).append(-(-places * len(values) // len(images)))
 
         return hook
 
@@ -71,7 +72,7 @@ def find_sites(model: nn.Module, images: Tensor) -> tuple[Site, ...]:
     try:
         with torch.no_grad():
             model(images)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         shape = tuple(images.shape[1:])
         raise InputError(
             f"the network does not accept images of shape {shape}: {_first_line(error)}"
@@ -105,19 +106,20 @@ def run_to(model: nn.Module, site: Site, images: Tensor, collect: Collect, *, ne
     remaining = site.calls
     module = model.get_submodule(site.name)
 
-    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def seen(inputs: Tensor, outputs: Tensor) -> None:
         nonlocal remaining
+        if remaining == 0:  # the network caught even `_Reached` and went on
+            return
         remaining -= 1
-        collect(inputs[0], inputs[0])
+        collect(inputs, outputs)
         if remaining == 0:
             raise _Reached
 
+    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen(inputs[0], inputs[0])
+
     def after(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        nonlocal remaining
-        remaining -= 1
-        collect(inputs[0], output)
-        if remaining == 0:
-            raise _Reached
+        seen(inputs[0], output)
 
     handle = module.register_forward_hook(after) if need_output else module.register_forward_pre_hook(before)
     with torch.no_grad(), _stopping_at(handle):
