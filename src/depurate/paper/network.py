@@ -88,4 +88,5 @@ class PatchNetwork:
 
     def predict(self, patches: Tensor) -> Tensor:
         """ŷ(x) for patches of shape (n, m, k): shape (n,)."""
-        return self.features(patches) @ (self.output / self.output.shape[0] ** 0.5)
+        predicted: Tensor = self.features(patches) @ self.output / self.output.shape[0] ** 0.5
+        return predicted

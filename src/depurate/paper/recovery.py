@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, replace
 
@@ -10,12 +9,15 @@ import torch
 from torch import Tensor
 
 from depurate.errors import InputError
+from depurate.paper.evidence import confirmed
 from depurate.paper.network import PatchNetwork
 from depurate.solver import Solution, lad
 
 # Rounding errors of the weights in units of their last place: gradient descent of T steps adds about √T of them,
 # and the features of the recovered kernels a few more.
 _ULPS = 2048
+# One rounding serves all targets: a few units that hardly moved must not blur the others.
+_COARSEST = {torch.float64: 1e-7, torch.float32: 1e-3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,8 @@ class PaperRecovery:
         kernel_solution: ũ, one target a kernel, in the columns of A_W = [P_1 x_1 … P_m x_n].
         output_solution: ṽ, in the columns of A_β = [Σ_i ψ(W̃ P_i x_1) … Σ_i ψ(W̃ P_i x_n)].
         kernels_certified: Shape (p,), bool: the l1 solution is optimal and unique, and fits more entries exactly
-            than the rank, which an update outside the span plus noise does with probability zero.
+            than the rank, each confirmed by the others; noise from a law without atoms, or an update outside the
+            span, does that with probability zero.
         output_certified: The same of the output, and every kernel that its features come from is certified too.
         seconds: Wall time.
     """
@@ -96,8 +99,8 @@ def recover(contaminated: PatchNetwork, initial: PatchNetwork, patches: Tensor) 
     network = replace(initial, kernels=kernels.T.contiguous())
     features = network.features(patches).T
     output, output_fit = _undo(features, contaminated.output[:, None], initial.output[:, None])
-    kernels_certified = fit.certified & (fit.zeros > fit.rank)
-    output_certified = bool(output_fit.certified & (output_fit.zeros > output_fit.rank))
+    kernels_certified = fit.certified & confirmed(design, fit)
+    output_certified = bool(output_fit.certified & confirmed(features, output_fit))
     return PaperRecovery(
         network=replace(network, output=output[:, 0]),
         kernel_solution=fit,
@@ -130,6 +133,23 @@ def relative_errors(recovery: PaperRecovery, clean: PatchNetwork) -> RelativeErr
     return RelativeErrors(kernels, float((found.output - clean.output).norm() / clean.output.norm()))
 
 
+def _check(contaminated: PatchNetwork, initial: PatchNetwork) -> None:
+    names = ("contaminated", "initial")
+    one, other = (f"{tuple(net.kernels.shape)} {net.kernels.dtype}" for net in (contaminated, initial))
+    if one != other:
+        raise InputError(f"contaminated kernels: {one}, initial kernels: {other}; expected the same")
+    if initial.kernels.dtype not in _COARSEST:
+        raise InputError(f"kernels: {initial.kernels.dtype}; expected float64 or float32")
+    for name, network in zip(names, (contaminated, initial), strict=True):
+        for part, values in (("kernels", network.kernels), ("output", network.output)):
+            bad = (~values.isfinite()).nonzero()
+            if bad.shape[0]:
+                place = tuple(bad[0].tolist())
+                raise InputError(
+                    f"{name} {part}: {values[place].item()} at index {place}; expected finite weights"
+                )
+
+
 def _undo(design: Tensor, suspect: Tensor, anchor: Tensor) -> tuple[Tensor, Solution]:
     """l1 fit of suspect − anchor in the columns of the design: the purified weights (d, p) and the solution."""
     update = suspect - anchor
@@ -138,15 +158,15 @@ def _undo(design: Tensor, suspect: Tensor, anchor: Tensor) -> tuple[Tensor, Solu
 
 
 def _rounding(update: Tensor, anchor: Tensor) -> float:
-    """Size of the weights' rounding errors relative to the smallest update.
+    """Size of the weights' rounding errors relative to the smallest update, within reason.
 
     Weights carry errors in proportion to themselves; a unit with a small β_j has a small update, so that the
     relative error of its update is larger. The median sees an update's size under noise on less than half of it.
     """
-    eps = torch.finfo(anchor.dtype).eps
+    finest = _ULPS * torch.finfo(anchor.dtype).eps
     size = update.abs().median(0).values
     moved = size > 0
     if not bool(moved.any()):
-        return math.sqrt(eps) * 1e-3
-    worst = (anchor.abs().amax(0)[moved] / size[moved]).max()
-    return float(worst) * _ULPS * eps / math.sqrt(update.shape[0])
+        return finest
+    worst = float((anchor.abs().amax(0)[moved] / size[moved]).max())
+    return min(max(finest, finest * worst / update.shape[0] ** 0.5), _COARSEST[anchor.dtype])
