@@ -72,18 +72,36 @@ def _batchnorm(outcome: LayerOutcome) -> LayerRecord:
         moved=_moved(outcome),
         off_span=None,
         guarantee=Guarantee.APPROXIMATE if changed else Guarantee.UNCHANGED,
-        notes=("running statistics estimated anew on the benign images",) if changed else (),
+        notes=_statistics_notes(outcome) if changed else (),
         seconds=outcome.seconds,
     )
 
 
+def _statistics_notes(outcome: LayerOutcome) -> tuple[str, ...]:
+    hits = outcome.hits
+    kept = torch.equal(outcome.purified[~hits], outcome.suspect[~hits])
+    anew = "estimated anew on the benign images"
+    if not hits.any():
+        return (f"running statistics {anew}",)
+    which = "all others returned bit for bit" if kept else "and so were all others"
+    return (
+        f"{int(hits.sum()):,} of {hits.numel():,} running statistics arrived as NaN, Inf, negative or absurdly "
+        f"large: {anew}, {which}",
+    )
+
+
+def _summable(values: Tensor) -> Tensor:
+    """Mark the entries whose squares can be summed: neither NaN nor Inf nor, in float64, near overflow."""
+    return values.double().abs() < 1e100
+
+
 def _finite(outcome: LayerOutcome) -> Tensor:
-    """The suspect's kernels with NaN and Inf put back to the anchor, so that sums stay finite."""
-    return torch.where(outcome.suspect.isfinite(), outcome.suspect, outcome.anchor).double()
+    """The suspect's kernels with what cannot be summed put back to the anchor."""
+    return torch.where(_summable(outcome.suspect), outcome.suspect, outcome.anchor).double()
 
 
 def _moved(outcome: LayerOutcome) -> float:
-    finite = outcome.suspect.isfinite()
+    finite = _summable(outcome.suspect)
     before = outcome.suspect.double().where(finite, 0)
     after = outcome.purified.double().where(finite, 0)
     return float((after - before).norm() / before.norm().clamp_min(1e-300))
@@ -174,7 +192,7 @@ def _shares(projected: Tensor) -> Tensor:
 
 
 def _binned(values: Tensor) -> tuple[float, ...]:
-    width = -(-len(values) // _BINS)
+    width = max(1, -(-len(values) // _BINS))
     padded = torch.nn.functional.pad(values, (0, -len(values) % width))
     return tuple(padded.reshape(-1, width).sum(1).tolist())
 

@@ -64,8 +64,8 @@ def unrelated_anchor(
 ) -> tuple[str, ...]:
     """Detect an anchor that the suspect was not trained from.
 
-    Independent weights have cos(W, W(0))·√size ~ N(0, 1); if no layer of at least 100 weights exceeds 5, the two are
-    unrelated.
+    Signs of independent weights agree by chance: mean(sign W · sign W(0))·√size ~ N(0, 1); if no layer of at least
+    100 weights exceeds 5, the two are unrelated. Signs, because a few huge hits would drown a cosine.
 
     Args:
         model: The suspect.
@@ -86,9 +86,8 @@ def unrelated_anchor(
         weight = model.state_dict().get(key)
         if key in anchor and weight is not None and weight.numel() >= 100 and weight.ndim > 1:
             pair = torch.stack([weight.double().flatten().cpu(), anchor[key].double().flatten().cpu()])
-            pair = pair[:, pair.isfinite().all(0)]
-            cosine = torch.nn.functional.cosine_similarity(pair[0], pair[1], dim=0).item()
-            related.append(cosine * sqrt(pair.shape[1]))
+            signs = pair[:, pair.isfinite().all(0)].sign().prod(0)
+            related.append(float(signs.sum()) / sqrt(max(1, int(signs.count_nonzero()))))
     if related and max(related) < _UNRELATED:
         return (
             "the anchor is unrelated to the suspect (no layer correlates with it beyond chance): it is not what "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.errors import InputError
+from depurate.recovery import certain_hits
 from depurate.spans import Site, geometry_of
 
 # Rounding that training leaves in weights of each precision, relative to their size.
@@ -101,7 +102,7 @@ def anchor_state(anchor: nn.Module | Mapping[str, Tensor] | None, model: nn.Modu
 
 
 def fill_plain_parameters(model: nn.Module, anchor: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Replace NaN and Inf, in place, in parameters that the walk does not recover.
+    """Replace certain hits, in place, in parameters that the walk does not recover.
 
     They take the anchor's value; without one, a normalisation's scale becomes 1 and everything else 0.
 
@@ -116,14 +117,14 @@ def fill_plain_parameters(model: nn.Module, anchor: Mapping[str, Tensor]) -> tup
     >>> with torch.no_grad():
     ...     _ = net[0].weight.fill_(float("nan"))
     >>> fill_plain_parameters(net, {})
-    ('0.weight: 2 of 2 entries arrived as NaN or Inf and were set to 1',)
+    ('0.weight: 2 of 2 entries arrived as NaN, Inf or absurdly large and were set to 1',)
     """
     said = []
     for prefix, module in model.named_modules():
         if geometry_of(module) is not None:
             continue
         for short, parameter in module.named_parameters(recurse=False):
-            bad = ~parameter.isfinite()
+            bad = certain_hits(parameter)
             if not bool(bad.any()):
                 continue
             name = f"{prefix}.{short}" if prefix else short
@@ -133,7 +134,8 @@ def fill_plain_parameters(model: nn.Module, anchor: Mapping[str, Tensor]) -> tup
                     torch.where(bad, anchor.get(name, torch.full_like(parameter, default)), parameter)
                 )
             said.append(
-                f"{name}: {int(bad.sum()):,} of {bad.numel():,} entries arrived as NaN or Inf and were set to "
+                f"{name}: {int(bad.sum()):,} of {bad.numel():,} entries arrived as NaN, Inf or absurdly large and "
+                "were set to "
                 f"{'the anchor' if name in anchor else default}"
             )
     return tuple(said)

@@ -92,7 +92,8 @@ def purify(
         )
     run = Run(working, origin, sites, benign, progress or _silent)
     recipe_at = partial(Recipe, method, rounding=rounding_of(model), sampling=Sampling(seed=seed))
-    recipe, trials, warnings = _plan(run, method, strength, recipe_at)
+    damaged = bool(filled) or run.certainly_hit()
+    recipe, trials, warnings = _plan(run, method, strength, recipe_at, damaged=damaged)
     done = run.final(recipe)
     record = PurifyRecord(
         method=method,
@@ -123,12 +124,17 @@ def _check(method: str, strength: float | None) -> None:
 
 
 def _plan(
-    run: Run, method: str, strength: float | None, recipe_at: Callable[[float | None], Recipe]
+    run: Run,
+    method: str,
+    strength: float | None,
+    recipe_at: Callable[[float | None], Recipe],
+    *,
+    damaged: bool,
 ) -> tuple[Recipe, tuple[Trial, ...], tuple[str, ...]]:
     """Decide how to recover; the trials made on the way and what the user must know are kept for the account."""
     if method == "exact" or strength is not None:
         return recipe_at(strength), (), ()
-    if method == "auto" and run.certainly_hit():
+    if method == "auto" and damaged:
         return recipe_at(None), (), (_TREATED_AS_DAMAGE,)
     if not run.benign.held_back:
         return (

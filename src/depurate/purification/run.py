@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from depurate.analysis import compare, describe, logits, unlike_training, unrelated_anchor
 from depurate.purification.images import Benign
-from depurate.recovery import Agreement, LayerRecord, Recipe, hit_kernels, walk
+from depurate.recovery import Agreement, LayerRecord, Recipe, hit_kernels, hit_statistics, walk
 from depurate.spans import Site, read_kernels
 
 Progress = Callable[[str, int, int], None]
@@ -50,7 +50,7 @@ class Run:
         for outcome in walk(suspect, purified, self.anchor, self.sites, self.benign.all(), recipe):
             used = recipe.strength if outcome.method == "soft" else None
             layers.append(replace(describe(outcome), strength=used))
-            self.progress(f"purifying {outcome.site.name}", len(layers), len(self.sites))
+            self.progress("purifying", len(layers), len(self.sites))
         return Finished(suspect, purified, tuple(layers))
 
     def attempt(self, recipe: Recipe, what: str) -> tuple[Agreement, set[str]]:
@@ -66,16 +66,19 @@ class Run:
 
     def certainly_hit(self) -> bool:
         """Whether any layer holds entries that no training produces."""
-        modules = [self.suspect.get_submodule(site.name) for site in self.sites if site.geometry]
-        return any(
-            bool(hit_kernels(read_kernels(module), module.bias is not None).any()) for module in modules
-        )
+        return any(bool(self._hits(site).any()) for site in self.sites)
+
+    def _hits(self, site: Site) -> Tensor:
+        module = self.suspect.get_submodule(site.name)
+        if site.geometry is None:
+            return hit_statistics(module.get_buffer("running_mean"), module.get_buffer("running_var"))
+        return hit_kernels(read_kernels(module), module.bias is not None)
 
     def signatures(self, suspect: nn.Module) -> tuple[str, ...]:
         """Failure signatures of the ground that the recovery stands on; `suspect` has its certain hits filled."""
         used, batches = len(self.benign.images), self.benign.all()
         seen = list(unlike_training(suspect, self.sites, batches, logits(suspect, batches)))
-        seen += unrelated_anchor(self.suspect, self.anchor, self.sites)
+        seen += unrelated_anchor(suspect, self.anchor, self.sites)
         if not self.benign.held_back:
             seen.append(f"only {used} benign images: none could be held back to check the recovery with")
         if self.benign.seen > used:

@@ -1,7 +1,7 @@
 """Recovery of contaminated layers: exact (l1 on a span), soft (closed form), and the walk through a network."""
 
 from depurate.recovery.batchnorm import batch_statistics
-from depurate.recovery.entries import hit_kernels
+from depurate.recovery.entries import certain_hits, hit_kernels, hit_statistics
 from depurate.recovery.exact import ExactFit, exact_recovery
 from depurate.recovery.records import (
     Agreement,
@@ -27,8 +27,10 @@ __all__ = [
     "Spectrum",
     "Trial",
     "batch_statistics",
+    "certain_hits",
     "exact_recovery",
     "hit_kernels",
+    "hit_statistics",
     "soft_recovery",
     "walk",
 ]

@@ -21,6 +21,7 @@ def batch_statistics(model: nn.Module, site: Site, batches: list[Tensor]) -> tup
         Mean and variance, each of shape (channels,), float64.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.BatchNorm1d(1)).eval()
         >>> mean, variance = batch_statistics(net, Site("0", "BatchNorm1d", None, 1, 1), [torch.tensor([[1.0], [3.0]])])
         >>> mean.item(), variance.item()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from depurate.spans import Moments
 
+# Magnitudes that certainly occur in trained layers, and magnitudes that certainly do not.
+_NEVER_ABSURD = 10.0
+_ALWAYS_ABSURD = 1e8
+
 
 def certain_hits(values: Tensor) -> Tensor:
     """Mark the entries of one tensor that are contaminated beyond doubt.
 
-    An entry counts as hit when it is not finite, or when |w| > min(100·q₉₅, 10⁴·median) over the finite, non-zero
-    magnitudes of the tensor. Flips of high exponent bits land far beyond that; trained weights do not.
+    An entry counts as hit when it is not finite, or when |w| > min(10³·q₉₅, 10⁵·median) over the finite, non-zero
+    magnitudes of the tensor; never up to 10, always above 10⁸. Flips of high exponent bits land far beyond that;
+    trained weights do not, not even in layers where weight decay left most kernels at 1e-20.
 
     Args:
         values: Weights or biases of one layer, any shape.
@@ -29,8 +37,8 @@ def certain_hits(values: Tensor) -> Tensor:
     if sizes.numel() == 0:
         return ~finite
     ordered = sizes.sort().values
-    limit = min(100 * ordered[int(0.95 * (len(ordered) - 1))].item(), 1e4 * ordered[len(ordered) // 2].item())
-    return ~finite | (values.abs().double() > limit)
+    limit = min(1e3 * ordered[int(0.95 * (len(ordered) - 1))].item(), 1e5 * ordered[len(ordered) // 2].item())
+    return ~finite | (values.abs().double() > min(max(limit, _NEVER_ABSURD), _ALWAYS_ABSURD))
 
 
 def hit_kernels(kernels: Tensor, bias: bool) -> Tensor:
@@ -50,6 +58,23 @@ def hit_kernels(kernels: Tensor, bias: bool) -> Tensor:
     if not bias:
         return certain_hits(kernels)
     return torch.cat([certain_hits(kernels[..., :-1]), certain_hits(kernels[..., -1:])], dim=2)
+
+
+def hit_statistics(mean: Tensor, variance: Tensor) -> Tensor:
+    """Mark the certain hits among a BatchNorm's running statistics, each on its own scale.
+
+    Args:
+        mean: Shape (channels,).
+        variance: Same shape; what is negative is hit, the rest is judged by its root.
+
+    Returns:
+        Boolean mask of shape (2, channels).
+
+    Example:
+        >>> hit_statistics(torch.tensor([0.0, float("nan")]), torch.tensor([-1.0, 1.0])).tolist()
+        [[False, True], [True, False]]
+    """
+    return torch.stack([certain_hits(mean), certain_hits(variance.sqrt())])
 
 
 def fill_entries(
@@ -80,31 +105,45 @@ def fill_entries(
     Source: kriging, the conditional mean of a Gaussian field.
     """
     filled = torch.where(hits, anchor, kernels)
-    for group, kernel in hits.any(dim=2).nonzero().tolist():
-        hit = hits[group, kernel].nonzero().flatten()
-        update = (filled - anchor)[group, kernel].double()
-        columns = _precision_columns(moments, group, hit, prior)
-        inside = columns[hit]
-        given = columns.mT @ update  # the update is zero at the hit entries: only the good ones contribute
-        estimate = -torch.linalg.lstsq(inside, given[:, None]).solution[:, 0]
-        filled[group, kernel, hit] = anchor[group, kernel, hit] + estimate.to(filled.dtype)
+    for group in hits.flatten(1).any(dim=1).nonzero().flatten().tolist():
+        if moments.energy[group] == 0:  # no patch says anything of these kernels
+            continue
+        estimate = _estimator(moments, group, prior)
+        for kernel in hits[group].any(dim=1).nonzero().flatten().tolist():
+            hit = hits[group, kernel].nonzero().flatten()
+            start = anchor[group, kernel].double()
+            update = filled[group, kernel].double() - start  # zero at the hit entries
+            filled[group, kernel, hit] = (start[hit] + estimate(update, hit)).to(filled.dtype)
     return filled
 
 
-def _precision_columns(moments: Moments, group: int, hit: Tensor, prior: float) -> Tensor:
-    """Columns `hit` of (C + μI)⁻¹, shape (fan_in, |hit|)."""
+def _estimator(moments: Moments, group: int, prior: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """The conditional mean of the hit entries of an update, all that does not depend on the kernel done once."""
     fan_in = moments.rows.shape[2]
-    shift = prior * moments.energy[group].clamp_min(torch.finfo(torch.float64).tiny)
-    unit = torch.zeros(fan_in, len(hit), dtype=torch.float64, device=hit.device)
-    unit[hit, torch.arange(len(hit), device=hit.device)] = 1.0
+    shift = prior * moments.energy[group]
     if moments.gram is not None:
-        eye = torch.eye(fan_in, dtype=torch.float64, device=hit.device)
-        solution: Tensor = torch.cholesky_solve(
-            unit, torch.linalg.cholesky(moments.gram[group] + shift * eye)
-        )
-        return solution
+        eye = torch.eye(fan_in, dtype=torch.float64, device=moments.gram.device)
+        precision = torch.cholesky_inverse(torch.linalg.cholesky(moments.gram[group] + shift * eye))
+        return partial(_from_precision, precision)
     rows = moments.rows[group].double()
-    weight = moments.count * shift
-    system = rows @ rows.mT + weight * torch.eye(len(rows), dtype=torch.float64, device=hit.device)
-    columns: Tensor = (unit - rows.mT @ torch.linalg.solve(system, rows @ unit)) / weight
-    return columns
+    eye = torch.eye(len(rows), dtype=torch.float64, device=rows.device)
+    factor = torch.linalg.cholesky(rows @ rows.mT + moments.count * shift * eye)
+    return partial(_from_rows, torch.linalg.solve_triangular(factor, rows, upper=False))
+
+
+def _from_precision(precision: Tensor, update: Tensor, hit: Tensor) -> Tensor:
+    columns = precision[:, hit]
+    found: Tensor = -torch.linalg.solve(columns[hit], columns.mT @ update)
+    return found
+
+
+def _from_rows(whitened: Tensor, update: Tensor, hit: Tensor) -> Tensor:
+    """The same from V = L⁻¹X̃ with LLᵀ = X̃X̃ᵀ + NμI: D_S = (I − V_SᵀV_S)⁻¹V_Sᵀ V D, on the smaller side."""
+    part, given = whitened[:, hit], whitened @ update
+    small = len(hit) <= len(whitened)
+    inner = part.mT @ part if small else part @ part.mT
+    inner = torch.eye(len(inner), dtype=inner.dtype, device=inner.device) - inner
+    found: Tensor = (
+        torch.linalg.solve(inner, part.mT @ given) if small else part.mT @ torch.linalg.solve(inner, given)
+    )
+    return found

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.recovery.batchnorm import batch_statistics
-from depurate.recovery.entries import fill_entries, hit_kernels
+from depurate.recovery.entries import fill_entries, hit_kernels, hit_statistics
 from depurate.recovery.exact import ExactFit, exact_recovery
 from depurate.recovery.soft import soft_recovery
 from depurate.spans import Moments, Sampling, Site, Span, measure, read_kernels, span_of, write_kernels
@@ -102,7 +102,8 @@ def walk(
         if site.geometry is None:
             outcome = _batchnorm(purified, site, batches, renew=changed and recipe.strength is not None)
             if outcome.hits.any():  # the suspect needs usable statistics too, or its outputs are no targets
-                _write_statistics(suspect.get_submodule(site.name), outcome.purified)
+                usable = torch.where(outcome.hits, outcome.purified, outcome.suspect)
+                _write_statistics(suspect.get_submodule(site.name), usable)
         else:
             outcome = _layer(suspect, purified, anchor, site, batches, recipe)
         changed = changed or not torch.equal(outcome.purified, outcome.suspect)
@@ -123,11 +124,12 @@ def _layer(
     hits = hit_kernels(received, getattr(module, "bias", None) is not None)
     start = torch.zeros_like(received) if origin is None else origin
     kernels = torch.where(hits, start, received)
-    write_kernels(suspect.get_submodule(site.name), kernels)
+    networks = (suspect, purified)  # both: what the layer makes comes back to it where it is used twice
+    _write_to(networks, site, kernels)
     moments = measure(suspect, purified, site, batches, recipe.sampling)
     if hits.any():
         kernels = fill_entries(kernels, hits, start, moments)
-        write_kernels(suspect.get_submodule(site.name), kernels)
+        _write_to(networks, site, kernels)
         moments = measure(suspect, purified, site, batches, recipe.sampling)
     outcome = LayerOutcome(
         site,
@@ -145,6 +147,11 @@ def _layer(
         outcome = _recover(outcome, recipe)
     write_kernels(module, outcome.purified)
     return outcome
+
+
+def _write_to(networks: tuple[nn.Module, ...], site: Site, kernels: Tensor) -> None:
+    for network in networks:
+        write_kernels(network.get_submodule(site.name), kernels)
 
 
 def _recover(outcome: LayerOutcome, recipe: Recipe) -> LayerOutcome:
@@ -217,8 +224,7 @@ def _anchor_kernels(anchor: Mapping[str, Tensor], site: Site, like: Tensor) -> T
 def _batchnorm(purified: nn.Module, site: Site, batches: list[Tensor], *, renew: bool) -> LayerOutcome:
     module = purified.get_submodule(site.name)
     received = torch.stack([module.running_mean, module.running_var])[None]  # type: ignore[list-item]
-    hits = ~received.isfinite()
-    hits[:, 1] |= received[:, 1] < 0
+    hits = hit_statistics(received[0, 0], received[0, 1])[None]
     outcome = LayerOutcome(site, "none", received, received, received, hits)
     if not (renew or hits.any()):
         return outcome
