@@ -30,7 +30,7 @@ class Basis:
         return int(self.vectors.shape[1])
 
 
-def orthonormal_basis(design: Tensor) -> Basis:
+def orthonormal_basis(design: Tensor, *, balanced: bool = True) -> Basis:
     """Orthonormal basis of col(A) by Cholesky QR where A is well conditioned, else by the SVD.
 
     Columns are first scaled to size one by powers of two, which is exact, so columns of very different size
@@ -38,11 +38,12 @@ def orthonormal_basis(design: Tensor) -> Basis:
 
     Args:
         design: A, shape (d, r), floating point, finite.
+        balanced: Scale the columns first. Without it, coefficients of a rank deficient design are those of
+            least norm.
     """
     peak = design.abs().amax(0) if design.shape[0] else design.new_zeros(design.shape[1])
-    scale = torch.where(peak > 0, torch.exp2(torch.ceil(torch.log2(peak.clamp_min(1e-300)))), 1.0).to(
-        design.dtype
-    )
+    exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent * int(balanced)
+    scale = torch.ldexp(torch.ones_like(peak), exponent)
     scaled = design / scale
     basis = _cholesky_qr(scaled) or _svd(scaled)
     return Basis(basis.vectors, basis.back / scale)

@@ -9,13 +9,16 @@ from torch import Tensor
 
 from depurate.solver._problem import Problem
 
+# Above this size a pivot of the Cholesky factor says that rows have full rank.
+_PIVOT = 1e-6
+
 
 @dataclass(frozen=True)
 class Certificate:
     """Proved facts about candidate solutions, one entry a problem.
 
     Attributes:
-        objective: Value of the loss.
+        objective: Value of the objective.
         gap: (objective − dual value) / objective, an upper bound of the relative distance to the optimum.
         margin: Largest reach of the dual into its box over rows of zero residual; below 1: strictly inside.
         zeros: Number of rows of zero residual.
@@ -30,10 +33,12 @@ class Certificate:
 
 
 def certify(problem: Problem, coefficients: Tensor, residuals: Tensor, dual: Tensor) -> Certificate:
-    """Gap and margin from any dual guess: project it on Qᵀz = 0, shrink it into the box, compare values.
+    """Gap and margin from any dual guess: make it feasible, compare values.
 
-    The gap is summed as Σ loss(e_i) − e_i z_i (each term nonnegative) plus |cᵀQᵀz|, so no large numbers
-    cancel and the rounding error left in Qᵀz counts against the solution.
+    Without a ridge z is projected on Bᵀz = 0 and shrunk into the box, and the gap is summed as Σ loss(e_i) +
+    ½ s z_i² − e_i z_i (each term nonnegative) plus |cᵀBᵀz|, so no large numbers cancel and the rounding error left in
+    Bᵀz counts against the solution. With a ridge any z in the box is feasible for m = R⁻¹Bᵀz, and ½ (c − m)ᵀR(c − m)
+    takes the place of the last term.
 
     Args:
         problem: The problems, p of them.
@@ -41,17 +46,38 @@ def certify(problem: Problem, coefficients: Tensor, residuals: Tensor, dual: Ten
         residuals: Shape (p, d), zero where the fit is exact.
         dual: Any guess of z, shape (p, d).
     """
-    basis = problem.basis
-    defect = dual @ basis
-    if bool((defect.abs() > 1e-14).any()):
-        dual = dual - defect @ basis.T
-        defect = dual @ basis
-    shrink = problem.reach(dual).amax(1).clamp_min(1.0)
-    dual = dual / shrink[:, None]
-    objective = problem.loss(residuals)
-    slack = problem.upper * residuals.clamp_min(0) - problem.lower * residuals.clamp_max(0) - residuals * dual
-    error = slack.sum(1) + ((coefficients * defect).sum(1) / shrink).abs()
+    if problem.ridge is None:
+        defect = problem.adjoint(dual)
+        if bool((defect.abs() > 1e-14).any()):
+            dual = dual - problem.fit(defect)
+            defect = problem.adjoint(dual)
+        shrink = problem.reach(dual).amax(1).clamp_min(1.0)
+        dual = dual / shrink[:, None]
+        error = ((coefficients * defect).sum(1) / shrink).abs()
+    else:
+        dual = torch.minimum(torch.maximum(dual, -problem.lower), problem.upper)
+        defect = problem.adjoint(dual) - problem.pull(coefficients)
+        factor = torch.linalg.cholesky(problem.ridge)
+        error = 0.5 * (defect * torch.cholesky_solve(defect[:, :, None], factor)[:, :, 0]).sum(1)
+    objective = problem.objective(coefficients, residuals)
+    slack = problem.losses(residuals) - residuals * dual
+    if problem.smoothing is not None:
+        slack = slack + 0.5 * problem.smoothing * dual.square()
+    error = error + slack.sum(1)
     gap = torch.where(objective > 0, error / objective.clamp_min(torch.finfo(error.dtype).tiny), error)
     zero = residuals == 0
     margin = problem.reach(dual).masked_fill(~zero, 0.0).amax(1)
     return Certificate(objective, gap, margin, zero.sum(1), dual)
+
+
+def strictly_convex(problem: Problem, dual: Tensor) -> Tensor:
+    """Tell where a smoothed or ridge problem curves in every direction at its solution, shape (p,).
+
+    A ridge always does; smoothing does on the rows strictly inside the box, which must then have full rank.
+    """
+    if problem.ridge is not None:
+        return torch.ones(dual.shape[0], dtype=torch.bool, device=dual.device)
+    inside = (problem.reach(dual) < 1 - 1e-6).to(dual.dtype)
+    factor, info = torch.linalg.cholesky_ex(problem.gram(inside))
+    curved: Tensor = (info == 0) & (factor.diagonal(dim1=1, dim2=2).amin(1) > _PIVOT)
+    return curved

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from depurate.solver._gram import gram_table, weighted_gram
+from depurate.solver._gram import gram_table
+from depurate.solver._normal import Normal, normal_equations
 from depurate.solver._problem import Problem
 from depurate.solver._vertex import Candidate, polish
 
 _STEP = 0.9995
-# Relative gap at which the first vertex is tried; then again at every tenth of it.
-_FIRST_TRY = 1e-3
+# Below this relative gap the normal equations are too ill conditioned for a single precision factor.
+_NEAR = 1e-4
 # A problem whose vertex is not found yet goes on below the tolerance by this factor: one huge residual can
 # make the relative gap tiny while the other rows are still far from settled.
 _BEYOND = 1e-4
@@ -49,34 +50,28 @@ class Iterate:
 
 def interior_start(problem: Problem) -> Iterate:
     """Start at z = 0 and the least squares c, both multipliers lifted by the mean residual."""
-    coefficients = problem.targets @ problem.basis
+    coefficients = problem.adjoint(problem.targets)
     residuals = problem.residuals(coefficients)
     lift = residuals.abs().mean(1, keepdim=True).clamp_min(torch.finfo(residuals.dtype).tiny)
     above, below = residuals.clamp_min(0) + lift, (-residuals).clamp_min(0) + lift
     return Iterate(coefficients, torch.zeros_like(residuals), above, below)
 
 
-def interior_step(problem: Problem, point: Iterate, table: Tensor | None) -> Iterate:
-    """Take one predictor and corrector step in every problem."""
-    basis = problem.basis
+def interior_step(problem: Problem, point: Iterate, normal: Normal) -> Iterate:
+    """Take one predictor and corrector step in every problem; `normal` prepares (Qᵀ diag(w) Q) x = b."""
     over, under = problem.upper - point.dual, problem.lower + point.dual
-    weight = 1 / (point.above / over + point.below / under)
-    gram = weighted_gram(basis, weight, table)
-    scale = gram.diagonal(dim1=1, dim2=2).rsqrt()
-    gram = gram * scale[:, :, None] * scale[:, None, :]
-    gram.diagonal(dim1=1, dim2=2).add_(4 * torch.finfo(gram.dtype).eps)
-    factor, info = torch.linalg.cholesky_ex(gram)
-    if bool((info > 0).any()):
-        gram.diagonal(dim1=1, dim2=2).add_(1e-8)
-        factor = torch.where((info > 0)[:, None, None], torch.linalg.cholesky_ex(gram)[0], factor)
+    stiffness = point.above / over + point.below / under
     primal = problem.residuals(point.coefficients) - point.above + point.below
-    defect = -(point.dual @ basis)
+    if problem.smoothing is not None:
+        stiffness, primal = stiffness + problem.smoothing, primal - problem.smoothing * point.dual
+    weight = 1 / stiffness
+    solve = normal(problem, weight, spread(problem, point) < _NEAR)
+    defect = problem.pull(point.coefficients) - problem.adjoint(point.dual)
 
     def direction(high: Tensor, low: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         force = primal - high / over + low / under
-        right = ((weight * force) @ basis - defect) * scale
-        step = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0] * scale
-        dual = weight * (force - step @ basis.T)
+        step = solve(problem.adjoint(weight * force) - defect)
+        dual = weight * (force - problem.fit(step))
         return step, dual, (high + point.above * dual) / over, (low - point.below * dual) / under
 
     _, dual, above, below = direction(-point.above * over, -point.below * under)
@@ -123,6 +118,10 @@ def spread(problem: Problem, point: Iterate) -> Tensor:
     """Measure the relative complementarity gap of every problem."""
     gap = (point.above * (problem.upper - point.dual) + point.below * (problem.lower + point.dual)).sum(1)
     loss = (problem.upper * point.above + problem.lower * point.below).sum(1)
+    if problem.smoothing is not None:
+        loss = loss + 0.5 * problem.smoothing[:, 0] * point.dual.square().sum(1)
+    if problem.ridge is not None:
+        loss = loss + 0.5 * (point.coefficients * problem.pull(point.coefficients)).sum(1)
     return gap / loss
 
 
@@ -134,26 +133,28 @@ def solve_interior(problem: Problem, tolerance: float, max_iterations: int) -> C
         tolerance: Relative complementarity at which a problem without a vertex stops.
         max_iterations: Steps at most.
     """
+    normal = normal_equations(problem)
     table = gram_table(problem.basis)
     done = Candidate.start(problem)
     alive = torch.arange(problem.targets.shape[0], device=problem.targets.device)
     part, point = problem, interior_start(problem)
-    tried = torch.full_like(problem.targets[:, 0], _FIRST_TRY * 10)
+    before = torch.zeros_like(problem.targets, dtype=torch.bool)
     for iteration in range(1, max_iterations + 1):
-        ahead = interior_step(part, point, table)
+        ahead = interior_step(part, point, normal)
         stuck = ~(ahead.coefficients.isfinite().all(1) & ahead.dual.isfinite().all(1))
         point = ahead.where(~stuck, point)
-        gap = spread(part, point)
-        ready = (gap < tried / 10).nonzero()[:, 0]
+        gap, zero = spread(part, point), zero_rows(part, point)
+        finished = torch.zeros_like(stuck)
+        # Settled rows, as many as coefficients at least: time to try them.
+        settled = (zero == before).all(1) & (zero.sum(1) >= part.size)
+        ready = (settled if part.linear else torch.zeros_like(settled)).nonzero()[:, 0]
+        before = zero
         if ready.numel():
-            tried[ready] = gap[ready]
             near, here = part.take(ready), point.take(ready)
-            vertex = polish(near, zero_rows(near, here), here.coefficients, here.dual, table)
+            vertex = polish(near, zero[ready], here.coefficients, here.dual, table)
             done.put(alive[ready[vertex.accepted]], vertex, vertex.accepted, iteration)
-            finished = torch.zeros_like(gap, dtype=torch.bool)
             finished[ready] = vertex.accepted
-        else:
-            finished = torch.zeros_like(gap, dtype=torch.bool)
+            before[ready[~vertex.accepted]] = False
         stopped = ~finished & ((gap < tolerance * _BEYOND) | stuck)
         if iteration == max_iterations:
             stopped = ~finished
@@ -163,7 +164,7 @@ def solve_interior(problem: Problem, tolerance: float, max_iterations: int) -> C
             )
         keep = (~(finished | stopped)).nonzero()[:, 0]
         if keep.numel() < alive.numel():
-            alive, part, point, tried = alive[keep], part.take(keep), point.take(keep), tried[keep]
+            alive, part, point, before = alive[keep], part.take(keep), point.take(keep), before[keep]
         if not alive.numel():
             break
     return done

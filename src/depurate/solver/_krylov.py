@@ -29,7 +29,8 @@ def conjugate_gradients(basis: Tensor, mask: Tensor, right: Tensor, steps: int) 
         residual = torch.addcmul(residual, length, image, value=-1)
         before, energy = energy, (residual * residual).sum(1, keepdim=True)
         direction = torch.addcmul(residual, energy / before.clamp_min(tiny), direction)
-    return solution.to(right.dtype) * size
+    scaled: Tensor = solution.to(right.dtype) * size
+    return scaled
 
 
 def smallest_eigenvalue(basis: Tensor, mask: Tensor, steps: int) -> Tensor:
@@ -53,4 +54,5 @@ def smallest_eigenvalue(basis: Tensor, mask: Tensor, steps: int) -> Tensor:
         if step + 1 < steps:
             triangle[:, step, step + 1] = triangle[:, step + 1, step] = link[:, 0]
         previous, vector = vector, image / link.clamp_min(torch.finfo(basis.dtype).eps)
-    return torch.linalg.eigvalsh(triangle)[:, 0]
+    values: Tensor = torch.linalg.eigvalsh(triangle)
+    return values[:, 0]

@@ -9,19 +9,12 @@ import torch
 from torch import Tensor
 
 from depurate.errors import InputError
-from depurate.solver._basis import Basis, orthonormal_basis
-from depurate.solver._certificate import certify
-from depurate.solver._interior import solve_interior
+from depurate.solver._certificate import certify, strictly_convex
 from depurate.solver._problem import Problem
+from depurate.solver._setup import ROUNDING, TOLERANCE, Options, Setup, check, set_up
 from depurate.solver._solution import Solution, Status
-from depurate.solver._trimming import solve_trimming
+from depurate.solver._solve import METHODS, reweigh, solve, weighted
 from depurate.solver._vertex import Candidate
-
-_Method = Callable[[Problem, float, int], Candidate]
-_METHODS: dict[str, _Method] = {"interior": solve_interior, "trimming": solve_trimming}
-# Relative rounding error assumed in the targets, and the gap asked for, by precision.
-_ROUNDING = {torch.float64: 1e-11, torch.float32: 2e-5}
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
 def lad(
@@ -29,6 +22,12 @@ def lad(
     targets: Tensor,
     *,
     method: str = "auto",
+    quantile: float = 0.5,
+    weights: Tensor | None = None,
+    huber: float = 0.0,
+    ridge: float = 0.0,
+    extra: Tensor | None = None,
+    reweight: int = 0,
     tolerance: float | None = None,
     rounding: float | None = None,
     max_iterations: int = 100,
@@ -40,14 +39,26 @@ def lad(
     to the optimum and `unique` says that no other fit is as good. Rows with exactly zero residual are solved
     for exactly, so where sparse noise is undone it is undone to machine precision.
 
+    With all options the objective of a target is Σ_i w_i ρ(e_i) + ½ ridge ‖u‖², e = y − A u − E v, where
+    ρ(e) = 2 max(quantile · e, (quantile − 1) · e), rounded off at zero by `huber`.
+
     Args:
         design: A, shape (d, r), float64 or float32, CPU or CUDA. Any rank; r ≥ d is allowed.
         targets: Y, shape (d, p) or (d,), dtype and device of the design.
-        method: `auto` or one of `interior`.
+        method: `auto`; or `trimming` (only sparse noise, other targets are left unsolved) or `interior`.
+        quantile: The conditional quantile that is fitted, between 0 and 1; the objective is twice the pinball
+            loss, so that 1/2 is ‖·‖₁.
+        weights: w, shape (d,) or (d, p), nonnegative; below 1e-12 of a target's largest they count as that.
+        huber: δ ≥ 0 in units of the targets: the loss of |e| ≤ δ is e²/(2δ), beyond it |e| − δ/2.
+        ridge: Strength of the squared penalty on the coefficients.
+        extra: E, shape (d, q, p): every target's own further columns. Not together with `ridge`.
+        reweight: Times to solve again with weights 1/(1 + |e|/δ), δ the median nonzero residual, for
+            targets with no more zeros than coefficients. It finds sparse noise past the reach of the plain norm; the
+            certificate then speaks of the weighted problem.
         tolerance: Relative gap to reach; default 1e-9 in float64 and 1e-4 in float32.
         rounding: Relative size of rounding errors in the data, below which a residual counts as zero;
             default 1e-11 in float64 and 2e-5 in float32.
-        max_iterations: Steps of the method at most.
+        max_iterations: Steps of a method at most.
         progress: Called with (targets done, targets).
 
     Returns:
@@ -63,121 +74,63 @@ def lad(
     '3.000000000000 certified'
     """
     started = time.perf_counter()
-    _check(design, targets, method)
-    dtype, flat = design.dtype, targets.ndim == 1
-    matrix = design.detach().to(torch.float64)
-    rows = (targets.detach()[:, None] if flat else targets.detach()).to(torch.float64).T.contiguous()
-    tolerance = _TOLERANCE[dtype] if tolerance is None else tolerance
-    rounding = _ROUNDING[dtype] if rounding is None else rounding
-    basis = orthonormal_basis(matrix)
-    size, unit = _unit_scale(rows)
-    one = rows.new_ones(1, 1)
-    problem = Problem(basis.vectors, unit, one, one, rounding)
-    found = _solve(problem, "interior" if method == "auto" else method, tolerance, max_iterations)
+    options = Options(quantile, weights, huber, ridge, extra)
+    check(design, targets, options)
+    _check_method(method, options, reweight)
+    tolerance = TOLERANCE[design.dtype] if tolerance is None else tolerance
+    rounding = ROUNDING[design.dtype] if rounding is None else rounding
+    setup = set_up(design, targets[:, None] if targets.ndim == 1 else targets, options, rounding)
+    problem, last = setup.problem, None
+    found = solve(problem, method, tolerance / 10, max_iterations)
+    if reweight:
+        last, found = reweigh(problem, found, reweight, method, tolerance / 10, max_iterations)
+        problem = weighted(problem, last)
     if progress is not None:
-        progress(rows.shape[0], rows.shape[0])
-    return _solution(problem, basis, found, size, rows, tolerance, method, dtype, flat, started)
+        progress(problem.targets.shape[0], problem.targets.shape[0])
+    solution = _solution(setup, problem, found, last, tolerance, method)
+    return solution.cast(design.dtype, targets.ndim == 1, time.perf_counter() - started)
 
 
-def _check(design: Tensor, targets: Tensor, method: str) -> None:
-    if design.ndim != 2 or design.shape[0] == 0:
-        raise InputError(
-            f"design: shape {tuple(design.shape)}; expected (rows, columns) with at least one row"
-        )
-    if targets.ndim not in (1, 2) or targets.shape[0] != design.shape[0]:
-        raise InputError(
-            f"targets: shape {tuple(targets.shape)}; expected ({design.shape[0]},) or ({design.shape[0]}, p)"
-        )
-    if design.dtype not in _ROUNDING or targets.dtype != design.dtype:
-        raise InputError(
-            f"design is {design.dtype}, targets {targets.dtype}; expected both float64 or both float32"
-        )
-    if targets.device != design.device:
-        raise InputError(f"design is on {design.device}, targets on {targets.device}; expected one device")
-    for name, tensor in (("design", design), ("targets", targets)):
-        bad = (~tensor.isfinite()).nonzero()
-        if bad.shape[0]:
-            place = tuple(bad[0].tolist())
-            raise InputError(f"{name}: {tensor[place].item()} at index {place}; every entry must be finite")
-    if method != "auto" and method not in _METHODS:
-        raise InputError(f"method: {method!r}; expected auto or one of {', '.join(_METHODS)}")
-
-
-def _unit_scale(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale of every target (a power of two, so that scaling is exact) and the scaled targets."""
-    peak = rows.abs().amax(1, keepdim=True)
-    exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent
-    return torch.ldexp(torch.ones_like(peak), exponent), torch.ldexp(rows, -exponent)
-
-
-def _solve(problem: Problem, method: str, tolerance: float, max_iterations: int) -> Candidate:
-    """Targets inside the span need no method; the rest go to it."""
-    coefficients = problem.targets @ problem.basis
-    coefficients = coefficients + problem.residuals(coefficients) @ problem.basis
-    residuals = problem.residuals(coefficients)
-    found = Candidate.start(problem)
-    inside = (residuals.abs() <= problem.zero_level(coefficients)).all(1)
-    found.coefficients[inside] = coefficients[inside]
-    found.residuals[inside] = 0.0
-    found.dual[inside] = 0.0
-    found.vertex[inside] = True
-    rest = (~inside).nonzero()[:, 0]
-    if problem.basis.shape[1] == 0:
-        found.residuals[rest] = problem.targets[rest]
-        found.dual[rest] = problem.take(rest).signs(problem.targets[rest])
-        found.vertex[rest] = True
-        return found
-    if rest.numel():
-        solved = _METHODS[method](problem.take(rest), tolerance / 10, max_iterations)
-        for whole, part in (
-            (found.coefficients, solved.coefficients),
-            (found.residuals, solved.residuals),
-            (found.dual, solved.dual),
-            (found.vertex, solved.vertex),
-            (found.iterations, solved.iterations),
-        ):
-            whole[rest] = part
-    return found
+def _check_method(method: str, options: Options, reweight: int) -> None:
+    if method != "auto" and method not in METHODS:
+        raise InputError(f"method: {method!r}; expected auto or one of {', '.join(METHODS)}")
+    plain = not (options.huber or options.ridge)
+    if method == "trimming" and (not plain or options.extra is not None):
+        raise InputError("method: 'trimming' takes no huber, ridge or extra; use auto")
+    if reweight and not plain:
+        raise InputError(f"reweight: {reweight}; not together with huber or ridge")
 
 
 def _solution(
-    problem: Problem,
-    basis: Basis,
-    found: Candidate,
-    size: Tensor,
-    rows: Tensor,
-    tolerance: float,
-    method: str,
-    dtype: torch.dtype,
-    flat: bool,
-    started: float,
+    setup: Setup, problem: Problem, found: Candidate, weights: Tensor | None, tolerance: float, method: str
 ) -> Solution:
     proof = certify(problem, found.coefficients, found.residuals, found.dual)
     optimal = proof.gap <= tolerance
-    unique = optimal & found.vertex & (proof.margin < 1)
-    residuals = (found.residuals * size).T.to(dtype)
-    keep: int | slice = 0 if flat else slice(None)
-    state = [
-        Status.CERTIFIED if sure else Status.OPTIMAL if good else Status.INEXACT
-        for sure, good in zip(unique.tolist(), optimal.tolist(), strict=True)
-    ]
-    fitted = torch.where(
-        residuals == 0, rows.T.to(dtype), ((problem.targets - found.residuals) * size).T.to(dtype)
+    sure = found.vertex & (proof.margin < 1) if problem.linear else strictly_convex(problem, proof.dual)
+    unique = optimal & sure
+    state = tuple(
+        Status.CERTIFIED if certain else Status.OPTIMAL if good else Status.INEXACT
+        for certain, good in zip(unique.tolist(), optimal.tolist(), strict=True)
     )
+    coefficients, own = setup.coefficients(found.coefficients)
+    exact = found.residuals == 0
+    fitted = torch.where(exact, setup.targets, (problem.targets - found.residuals) * setup.size)
     return Solution(
-        coefficients=(((found.coefficients @ basis.back) * size).T.to(dtype))[..., keep],
-        fitted=fitted[..., keep],
-        residuals=residuals[..., keep],
-        dual=(proof.dual.T.to(dtype))[..., keep],
-        objective=((proof.objective * size[:, 0]).to(dtype))[..., keep],
-        gap=(proof.gap.to(dtype))[..., keep],
-        margin=(proof.margin.to(dtype))[..., keep],
-        unique=unique[..., keep],
-        zeros=proof.zeros[..., keep],
-        certified=unique[..., keep],
-        status=tuple(state),
-        iterations=found.iterations[..., keep],
-        rank=basis.rank,
+        coefficients=coefficients.T,
+        extra_coefficients=None if own is None else own.T,
+        fitted=fitted.T,
+        residuals=(found.residuals * setup.size).T,
+        dual=proof.dual.T,
+        objective=proof.objective * setup.size[:, 0],
+        gap=proof.gap,
+        margin=proof.margin,
+        unique=unique,
+        zeros=proof.zeros,
+        certified=unique,
+        status=state,
+        iterations=found.iterations,
+        weights=None if weights is None else weights.T,
+        rank=setup.basis.rank,
         method=method,
-        seconds=time.perf_counter() - started,
+        seconds=0.0,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -37,6 +39,7 @@ class Solution:
 
     Attributes:
         coefficients: U, shape (r, p). Where the design is rank deficient, one of many with the same fit.
+        extra_coefficients: Coefficients of the targets' own columns, shape (q, p), or None without any.
         fitted: A U, shape (d, p); equal to the target, bit for bit, on rows of zero residual.
         residuals: Y − A U, shape (d, p); exactly 0.0 on the rows that the solution interpolates.
         dual: z, shape (d, p): Aᵀz = 0 and |z| ≤ 1, the proof of `gap`.
@@ -48,12 +51,14 @@ class Solution:
         certified: Gap within tolerance and unique, shape (p,), bool.
         status: One `Status` a target; its `advice` says what to do.
         iterations: Steps spent on each target, shape (p,), int.
+        weights: The weights of the last reweighting, shape (d, p), which gap and margin speak of; else None.
         rank: Numerical rank of the design.
         method: The method that ran.
         seconds: Wall time.
     """
 
     coefficients: Tensor
+    extra_coefficients: Tensor | None
     fitted: Tensor
     residuals: Tensor
     dual: Tensor
@@ -65,6 +70,17 @@ class Solution:
     certified: Tensor
     status: tuple[Status, ...]
     iterations: Tensor
+    weights: Tensor | None
     rank: int
     method: str
     seconds: float
+
+    def cast(self, dtype: torch.dtype, flat: bool, seconds: float) -> Solution:
+        """Give the same solution in another dtype, one-dimensional if `flat`, with the time it took."""
+        tensors: dict[str, Any] = {}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, Tensor):
+                value = value.to(dtype) if value.is_floating_point() else value
+                tensors[entry.name] = value[..., 0] if flat else value
+        return replace(self, seconds=seconds, **tensors)

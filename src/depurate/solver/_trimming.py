@@ -65,8 +65,9 @@ def _coarse(problem: Problem, single: Tensor, limit: int) -> tuple[Tensor, Tenso
     coefficients = targets @ single
     residuals = torch.addmm(targets, coefficients, single.T, alpha=-1)
     threshold = _KEEP * residuals.abs().mean(1, keepdim=True)
-    used = 0
-    for used in range(1, limit + 1):
+    used, coarse = 0, True
+    while coarse and used < limit:
+        used += 1
         kept = (residuals.abs() < threshold).float()
         alive = kept.sum(1) > rank
         if not bool(alive.all()):
@@ -78,8 +79,7 @@ def _coarse(problem: Problem, single: Tensor, limit: int) -> tuple[Tensor, Tenso
         mean = (kept * residuals).abs_().sum(1, keepdim=True) / kept.sum(1, keepdim=True)
         threshold = _KEEP * mean
         fit = torch.linalg.vector_norm(coefficients, dim=1, keepdim=True) / count**0.5
-        if not bool((threshold > _SINGLE * fit).any()):
-            break
+        coarse = bool((threshold > _SINGLE * fit).any())
     return coefficients.to(problem.targets.dtype), rows, used
 
 
@@ -135,7 +135,9 @@ def complete_dual(problem: Problem, single: Tensor, residuals: Tensor, limit: in
     bounded = bool((zero & (problem.reach(force) > _INSIDE)).any())
     upper, lower = _INSIDE * problem.upper, -_INSIDE * problem.lower
     for _ in range(limit):
-        dual = torch.where(zero, torch.minimum(torch.maximum(force, lower), upper) if bounded else force, signs)
+        dual = torch.where(
+            zero, torch.minimum(torch.maximum(force, lower), upper) if bounded else force, signs
+        )
         right = dual @ problem.basis
         if not bool((right.abs() > _DEFECT).any()):
             break

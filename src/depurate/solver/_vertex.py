@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from depurate.solver._gram import weighted_gram
 from depurate.solver._problem import Problem
 
 # Below this the Cholesky pivot of an orthonormal basis restricted to some rows says: not of full rank, or too
@@ -46,13 +45,12 @@ def polish(
         dual: A guess of z, shape (p, d).
         table: Outer products from `gram_table`, to be reused over calls.
     """
-    basis = problem.basis
-    mask = zero.to(basis.dtype)
-    factor, info = torch.linalg.cholesky_ex(weighted_gram(basis, mask, table))
+    mask = zero.to(problem.targets.dtype)
+    factor, info = torch.linalg.cholesky_ex(problem.gram(mask, table))
     sound = (info == 0) & (factor.diagonal(dim1=1, dim2=2).amin(1) > _PIVOT)
-    factor = torch.where(sound[:, None, None], factor, torch.eye(basis.shape[1]).to(factor))
+    factor = torch.where(sound[:, None, None], factor, torch.eye(problem.size).to(factor))
     for _ in range(3):
-        right = (mask * problem.residuals(coefficients)) @ basis
+        right = problem.adjoint(mask * problem.residuals(coefficients))
         coefficients = coefficients + torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
     residuals = problem.residuals(coefficients)
     small = residuals.abs() <= problem.zero_level(coefficients)
@@ -62,8 +60,8 @@ def polish(
     residuals = residuals.masked_fill(small, 0.0)
     dual = torch.where(small, dual, problem.signs(residuals))
     for _ in range(3):
-        right = dual @ basis
-        dual = dual - mask * (torch.cholesky_solve(right[:, :, None], factor)[:, :, 0] @ basis.T)
+        right = problem.adjoint(dual)
+        dual = dual - mask * problem.fit(torch.cholesky_solve(right[:, :, None], factor)[:, :, 0])
     inside = (problem.reach(dual).masked_fill(~small, 0.0) < 1).all(1)
     return Vertex(coefficients, residuals, dual, sound & inside)
 
@@ -91,12 +89,20 @@ class Candidate:
         """Begin an empty collection for all problems."""
         count, targets = problem.targets.shape[0], problem.targets
         return Candidate(
-            targets.new_zeros(count, problem.basis.shape[1]),
-            torch.empty_like(targets),
-            torch.empty_like(targets),
+            targets.new_zeros(count, problem.size),
+            torch.zeros_like(targets),
+            torch.zeros_like(targets),
             torch.zeros(count, dtype=torch.bool, device=targets.device),
             torch.zeros(count, dtype=torch.int64, device=targets.device),
         )
+
+    def fill(self, rows: Tensor, part: Candidate) -> None:
+        """Store the solutions of the given problems."""
+        self.coefficients[rows] = part.coefficients
+        self.residuals[rows] = part.residuals
+        self.dual[rows] = part.dual
+        self.vertex[rows] = part.vertex
+        self.iterations[rows] += part.iterations
 
     def put(self, rows: Tensor, vertex: Vertex, chosen: Tensor, iteration: int) -> None:
         """Store the chosen vertices as the given problems' solutions."""

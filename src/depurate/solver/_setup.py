@@ -1,0 +1,157 @@
+"""From the arguments of `lad` to the problem that the methods solve, and the checks on the way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from depurate.errors import InputError
+from depurate.solver._basis import Basis, orthonormal_basis
+from depurate.solver._problem import Problem
+
+# Relative rounding error assumed in the data, and the gap asked for, by precision.
+ROUNDING = {torch.float64: 1e-11, torch.float32: 2e-5}
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+# Smaller weights count as this share of a target's largest, so that every row keeps an open box.
+_LEAST_WEIGHT = 1e-12
+
+
+@dataclass(frozen=True)
+class Options:
+    """What makes the problem more than plain least absolute deviations; see `lad`."""
+
+    quantile: float
+    weights: Tensor | None
+    huber: float
+    ridge: float
+    extra: Tensor | None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A problem in scaled units with the way back to the caller's.
+
+    Attributes:
+        problem: Targets scaled to size one by powers of two.
+        basis: Shared basis and its map to coefficients.
+        size: Scale of every target, shape (p, 1).
+        targets: The targets as rows, unscaled, float64.
+        shared: Qᵀ E of the targets' own columns E, shape (p, q, k), or None.
+        triangle: Upper triangle with E = Q Qᵀ E + own · triangle, shape (p, q, q), or None.
+    """
+
+    problem: Problem
+    basis: Basis
+    size: Tensor
+    targets: Tensor
+    shared: Tensor | None
+    triangle: Tensor | None
+
+    def coefficients(self, found: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Translate found coefficients to those of the design (p, r) and of the own columns (p, q)."""
+        rank = self.basis.rank
+        common, own = found[:, :rank], None
+        if self.shared is not None and self.triangle is not None:
+            own = torch.linalg.solve_triangular(self.triangle, found[:, rank:, None], upper=True)[:, :, 0]
+            common = common - (own[:, None] @ self.shared)[:, 0]
+            own = own * self.size
+        return (common @ self.basis.back) * self.size, own
+
+
+def check(design: Tensor, targets: Tensor, options: Options) -> None:
+    """Raise InputError for arguments that cannot be used."""
+    if design.ndim != 2 or design.shape[0] == 0:
+        raise InputError(
+            f"design: shape {tuple(design.shape)}; expected (rows, columns) with at least one row"
+        )
+    rows = design.shape[0]
+    if targets.ndim not in (1, 2) or targets.shape[0] != rows:
+        raise InputError(f"targets: shape {tuple(targets.shape)}; expected ({rows},) or ({rows}, p)")
+    count = 1 if targets.ndim == 1 else targets.shape[1]
+    if design.dtype not in ROUNDING or targets.dtype != design.dtype:
+        raise InputError(
+            f"design is {design.dtype}, targets {targets.dtype}; expected both float64 or both float32"
+        )
+    _check_values(design, "design", design)
+    _check_values(targets, "targets", design)
+    if options.weights is not None:
+        if tuple(options.weights.shape) not in ((rows,), (rows, count)):
+            raise InputError(
+                f"weights: shape {tuple(options.weights.shape)}; expected ({rows},) or ({rows}, {count})"
+            )
+        _check_values(options.weights, "weights", design)
+        if bool((options.weights < 0).any()):
+            raise InputError(f"weights: {options.weights.min().item()}; expected none below zero")
+    if options.extra is not None:
+        shape = tuple(options.extra.shape)
+        if options.extra.ndim != 3 or shape[0] != rows or shape[2] != count:
+            raise InputError(f"extra: shape {shape}; expected ({rows}, q, {count})")
+        if options.ridge:
+            raise InputError(f"extra: not together with ridge={options.ridge}")
+        _check_values(options.extra, "extra", design)
+    if not 0 < options.quantile < 1:
+        raise InputError(f"quantile: {options.quantile}; expected between 0 and 1")
+    for name, value in (("huber", options.huber), ("ridge", options.ridge)):
+        if not (value >= 0 and math.isfinite(value)):
+            raise InputError(f"{name}: {value}; expected a finite number, zero or above")
+
+
+def _check_values(tensor: Tensor, name: str, design: Tensor) -> None:
+    if tensor.device != design.device:
+        raise InputError(f"design is on {design.device}, {name} on {tensor.device}; expected one device")
+    bad = (~tensor.isfinite()).nonzero()
+    if bad.shape[0]:
+        place = tuple(bad[0].tolist())
+        raise InputError(f"{name}: {tensor[place].item()} at index {place}; every entry must be finite")
+
+
+def set_up(design: Tensor, targets: Tensor, options: Options, rounding: float) -> Setup:
+    """Build the scaled problem for checked arguments, in float64."""
+    matrix = design.detach().to(torch.float64)
+    rows = targets.detach().to(torch.float64).T.contiguous()
+    basis = orthonormal_basis(matrix, balanced=options.ridge == 0)
+    peak = rows.abs().amax(1, keepdim=True)
+    exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent
+    size = torch.ldexp(torch.ones_like(peak), exponent)
+    weight = rows.new_ones(1, 1)
+    if options.weights is not None:
+        weight = options.weights.detach().to(torch.float64)
+        weight = (weight[:, None] if weight.ndim == 1 else weight).T.expand(rows.shape)
+        weight = torch.maximum(weight, _LEAST_WEIGHT * weight.amax(1, keepdim=True))
+    own = shared = triangle = None
+    if options.extra is not None and options.extra.shape[1]:
+        own, shared, triangle = _own_columns(basis, options.extra.detach().to(torch.float64).permute(2, 1, 0))
+    problem = Problem(
+        basis=basis.vectors,
+        targets=torch.ldexp(rows, -exponent),
+        lower=2 * (1 - options.quantile) * weight,
+        upper=2 * options.quantile * weight,
+        rounding=rounding,
+        own=own,
+        smoothing=options.huber / size if options.huber else None,
+        ridge=options.ridge * size[:, :, None] * (basis.back @ basis.back.T) if options.ridge else None,
+    )
+    return Setup(problem, basis, size, rows, shared, triangle)
+
+
+def _own_columns(basis: Basis, extra: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Orthonormalise every target's own columns against Q and one another; dependent ones become zero."""
+    count, columns, _ = extra.shape
+    own, shared = torch.zeros_like(extra), extra @ basis.vectors
+    triangle = extra.new_zeros(count, columns, columns)
+    for index in range(columns):
+        rest = extra[:, index]
+        before = torch.linalg.vector_norm(rest, dim=1)
+        for _ in range(2):
+            rest = rest - (rest @ basis.vectors) @ basis.vectors.T
+            part = (own[:, :index] @ rest[:, :, None])[:, :, 0]
+            rest = rest - (part[:, None] @ own[:, :index])[:, 0]
+            triangle[:, :index, index] += part
+        after = torch.linalg.vector_norm(rest, dim=1)
+        alive = after > 1e-10 * before
+        triangle[:, index, index] = torch.where(alive, after, 1.0)
+        own[:, index] = torch.where(alive[:, None], rest / torch.where(alive, after, 1.0)[:, None], 0.0)
+    return own, shared, triangle
