@@ -128,6 +128,7 @@ def test_a_large_generic_problem_is_solved_to_a_vertex():
         ({"huber": -1.0}, "huber: -1.0"),
         ({"ridge": float("nan")}, "ridge: nan"),
         ({"weights": torch.tensor([1.0, -2.0])}, "weights: -2.0"),
+        ({"weights": torch.zeros(2)}, "weights: all zero"),
         ({"weights": torch.ones(3)}, r"weights: shape \(3,\)"),
         ({"extra": torch.ones(2, 1, 5)}, r"extra: shape \(2, 1, 5\)"),
         ({"extra": torch.ones(2, 1, 1), "ridge": 1.0}, "extra: not together with ridge=1.0"),

@@ -85,6 +85,8 @@ def check(design: Tensor, targets: Tensor, options: Options) -> None:
         _check_values(options.weights, "weights", design)
         if bool((options.weights < 0).any()):
             raise InputError(f"weights: {options.weights.min().item()}; expected none below zero")
+        if bool((options.weights == 0).all(0).any()):
+            raise InputError("weights: all zero for a target; expected some above zero")
     if options.extra is not None:
         shape = tuple(options.extra.shape)
         if options.extra.ndim != 3 or shape[0] != rows or shape[2] != count:
