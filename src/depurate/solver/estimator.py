@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from depurate.errors import InputError
 from depurate.solver._lad import lad
 from depurate.solver._solution import Solution
 
@@ -73,7 +74,12 @@ class MultiTargetLAD(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: 
         design = np.column_stack([rows, np.ones(len(rows))]) if self.fit_intercept else rows
         weights = None
         if sample_weight is not None:
-            weights = torch.as_tensor(np.array(sample_weight, dtype=np.float64))
+            share = np.array(sample_weight, dtype=np.float64)
+            if share.shape != (len(rows),):
+                raise InputError(f"sample_weight: shape {share.shape}; expected ({len(rows)},)")
+            # Samples without weight go, so that coefficients they alone would settle are those of least norm.
+            used = (share != 0) | (not share.any())
+            design, goals, weights = design[used], goals[used], torch.as_tensor(share[used])
         solution = lad(
             torch.as_tensor(np.array(design)),
             torch.as_tensor(np.array(goals, dtype=np.float64)),
