@@ -163,7 +163,7 @@ def _rounding(update: Tensor, anchor: Tensor) -> float:
     Weights carry errors in proportion to themselves; a unit with a small β_j has a small update, so that the
     relative error of its update is larger. The median sees an update's size under noise on less than half of it.
     """
-    finest = _ULPS * torch.finfo(anchor.dtype).eps
+    finest = _ULPS * float(torch.finfo(anchor.dtype).eps)
     size = update.abs().median(0).values
     moved = size > 0
     if not bool(moved.any()):
