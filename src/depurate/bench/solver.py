@@ -1,0 +1,165 @@
+"""`lad` against everything that can be installed: who solves how fast, and how exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depurate.bench.problems import SIZES, Case, make
+from depurate.bench.rivals import RIVALS
+from depurate.bench.tables import figure, table
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One contender on one problem.
+
+    Attributes:
+        contender: `depurate` or a rival's name.
+        wall_per_column: Seconds a column.
+        cpu_per_column: CPU seconds a column.
+        excess: Largest relative excess of the loss over that of `depurate` on the same columns.
+        note: Empty, or why there is no result; with a time limit, `wall_per_column` is then a lower bound.
+        details: Further figures, of `depurate` only.
+    """
+
+    contender: str
+    wall_per_column: float | None
+    cpu_per_column: float | None
+    excess: float | None
+    note: str
+    details: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All contenders on one problem."""
+
+    case: Case
+    entries: tuple[Entry, ...]
+
+    def ratio(self) -> float | None:
+        """CPU seconds a column of the fastest rival over ours; a rival stopped by the limit counts as the limit."""
+        ours = self.entries[0].cpu_per_column
+        rivals = [entry.cpu_per_column for entry in self.entries[1:] if entry.cpu_per_column]
+        return min(rivals) / ours if ours and rivals else None
+
+
+def cases(quick: bool, designs: Sequence[Path] = ()) -> tuple[Case, ...]:
+    """List the problems: all sizes, shares and laws, or three small ones."""
+    if quick:
+        return tuple(Case(*size, 0.1) for size in SIZES[:2]) + (Case(*SIZES[2], 0.3),)
+    gaussian = [
+        Case(*size, share, law)
+        for size in SIZES
+        for share in (0.1, 0.3)
+        for law in ("gaussian", "cauchy", "same-sign")
+    ]
+    real = [_real(path, share) for path in designs for share in (0.1, 0.3)]
+    return (*gaussian, *real)
+
+
+def _real(path: Path, share: float) -> Case:
+    with np.load(path) as archive:
+        rows, columns = archive["design"].shape
+    return Case(rows, columns, 64, share, design=str(path))
+
+
+def run(
+    out: Path,
+    *,
+    quick: bool = False,
+    problems: Sequence[Case] | None = None,
+    rivals: Sequence[str] = tuple(RIVALS),
+    designs: Sequence[Path] = (),
+    columns: int = 1,
+    limit: float = 120.0,
+    threads: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Comparison, ...]:
+    """Run the benchmark and write `solver.json`, `solver.md` and `solver.svg` into `out`.
+
+    Args:
+        out: Folder; made if missing.
+        quick: Three small problems in place of all.
+        problems: Problems to run in place of the standard ones.
+        rivals: Names from `RIVALS`.
+        designs: .npz files with an array `design` (rows are fan-in, columns patches), run beside the Gaussian ones.
+        columns: Columns every rival solves; its time is that of the fastest.
+        limit: Seconds a rival may take for one problem.
+        threads: Threads every process may use.
+        progress: Called with a line at a time.
+    """
+    tell = progress or (lambda line: None)
+    done = []
+    for case in problems if problems is not None else cases(quick, designs):
+        tell(case.name)
+        done.append(_compare(case, rivals, columns, limit, threads, tell))
+    out.mkdir(parents=True, exist_ok=True)
+    record = {
+        "comparisons": [asdict(comparison) for comparison in done],
+        "threads": threads,
+        "limit": limit,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+    (out / "solver.json").write_text(json.dumps(record, indent=1))
+    (out / "solver.md").write_text(table(done))
+    figure(done, out / "solver.svg")
+    return tuple(done)
+
+
+def _compare(
+    case: Case, rivals: Sequence[str], columns: int, limit: float, threads: int, tell: Callable[[str], None]
+) -> Comparison:
+    design, clean, targets = make(case)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "problem.npz"
+        np.savez(path, design=design, clean=clean, targets=targets)
+        ours = _measure(path, "depurate", columns, None, threads)
+        best = np.array(ours["losses"][:columns])
+        entries = [_entry("depurate", ours, best, limit)]
+        tell(f"  depurate: {1e3 * ours['wall_per_column']:.3g} ms a column")
+        for rival in rivals:
+            entries.append(_entry(rival, _measure(path, rival, columns, limit, threads), best, limit))
+            tell(
+                f"  {rival}: {entries[-1].note or f'{1e3 * (entries[-1].wall_per_column or 0):.3g} ms a column'}"
+            )
+    return Comparison(case, tuple(entries))
+
+
+def _measure(path: Path, name: str, columns: int, limit: float | None, threads: int) -> dict[str, Any]:
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+    environment = os.environ | dict.fromkeys(names, str(threads))
+    command = [sys.executable, "-m", "depurate.bench.worker", str(path), name, str(columns)]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment)
+    except subprocess.TimeoutExpired:
+        return {"note": f"over {limit:.0f} s", "wall_per_column": limit, "cpu_per_column": limit}
+    if result.returncode:
+        return {"note": (result.stderr.strip().splitlines() or ["failed"])[-1][:120]}
+    measured: dict[str, Any] = json.loads(result.stdout.strip().splitlines()[-1])
+    return measured
+
+
+def _entry(name: str, measured: dict[str, Any], best: Any, limit: float) -> Entry:
+    losses, shown = measured.get("losses"), ("wall_per_column", "cpu_per_column", "losses", "note")
+    excess = None if losses is None else float(np.max((np.array(losses[: len(best)]) - best) / best))
+    return Entry(
+        contender=name,
+        wall_per_column=measured.get("wall_per_column"),
+        cpu_per_column=measured.get("cpu_per_column"),
+        excess=excess,
+        note=measured.get("note", ""),
+        details={key: value for key, value in measured.items() if key not in shown},
+    )

@@ -1,0 +1,86 @@
+"""One contender in one process: `python -m depurate.bench.worker PROBLEM.npz NAME COLUMNS` prints one JSON line.
+
+Times are CPU seconds of this process as well as wall seconds: on a machine shared with others only the former mean
+something.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from depurate.bench.problems import Array
+from depurate.bench.rivals import RIVALS
+
+_REPEATS = 3
+
+
+def measure_rival(name: str, design: Array, targets: Array) -> dict[str, Any]:
+    """Solve the given columns one by one with a rival; the first solve, which pays for imports, is repeated."""
+    solve = RIVALS[name]
+    solve(design[:20, :2], targets[:20, 0])
+    wall, cpu, losses = [], [], []
+    for target in targets.T:
+        before = time.perf_counter(), time.process_time()
+        coefficients = solve(design, target)
+        wall.append(time.perf_counter() - before[0])
+        cpu.append(time.process_time() - before[1])
+        losses.append(float(np.abs(target - design @ coefficients).sum()))
+    return {"wall_per_column": min(wall), "cpu_per_column": min(cpu), "losses": losses}
+
+
+def measure_ours(design: Array, targets: Array, clean: Array) -> dict[str, Any]:
+    """Solve all columns at once, several times, and count the operations of one run."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from depurate.solver import lad
+
+    matrix, rows = torch.as_tensor(design), torch.as_tensor(targets)
+    basis, flat = torch.linalg.qr(matrix).Q, rows.T.contiguous()
+    with FlopCounterMode(display=False) as counter:
+        solution = lad(matrix, rows)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    wall, cpu, product = [], [], []
+    for _ in range(_REPEATS):
+        before = time.perf_counter(), time.process_time()
+        solution = lad(matrix, rows)
+        wall.append(time.perf_counter() - before[0])
+        cpu.append(time.process_time() - before[1])
+        started = time.process_time()
+        _ = (flat @ basis) @ basis.T
+        product.append(time.process_time() - started)
+    error = np.linalg.norm(solution.fitted.numpy() - clean, axis=0) / np.linalg.norm(clean, axis=0)
+    count = targets.shape[1]
+    return {
+        "wall_per_column": min(wall) / count,
+        "cpu_per_column": min(cpu) / count,
+        "losses": solution.objective.tolist(),
+        "gap": float(solution.gap.max()),
+        "certified": int(solution.certified.sum()),
+        "recovered": int((error <= 1e-9).sum()),
+        "flops": int(counter.get_total_flops()),
+        "flops_of_a_product": 4 * design.size * count,
+        "products_by_time": min(cpu) / min(product),
+        "peak_bytes": peak * 1024,
+    }
+
+
+def main(path: str, name: str, columns: int) -> None:
+    """Measure one contender on one problem file and print the result."""
+    with np.load(path) as problem:
+        design, clean, targets = problem["design"], problem["clean"], problem["targets"]
+    if name == "depurate":
+        result = measure_ours(design, targets, clean)
+    else:
+        result = measure_rival(name, design, targets[:, :columns])
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
