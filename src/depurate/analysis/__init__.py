@@ -1,7 +1,17 @@
-"""Before and after recovery: agreement on benign images, the account of each layer, failure signatures."""
+"""Before and after recovery: noise analysis, agreement on benign images, the account of each layer, failure signs."""
 
 from depurate.analysis.agreement import compare, logits
 from depurate.analysis.layers import describe
+from depurate.analysis.noise import TensorFinding, inspect_state
 from depurate.analysis.signatures import thin_ground, unlike_training, unrelated_anchor
 
-__all__ = ["compare", "describe", "logits", "thin_ground", "unlike_training", "unrelated_anchor"]
+__all__ = [
+    "TensorFinding",
+    "compare",
+    "describe",
+    "inspect_state",
+    "logits",
+    "thin_ground",
+    "unlike_training",
+    "unrelated_anchor",
+]

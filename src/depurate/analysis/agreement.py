@@ -66,8 +66,9 @@ def compare(suspect: Tensor, purified: Tensor) -> Agreement:
     n = len(suspect)
     share = float((before == after).double().mean())
     low, high = _wilson(share, n)
-    loss = float((belief.gather(1, before) - belief.gather(1, after)).mean())
-    return Agreement(n, share, low, high, loss)
+    losses = belief.gather(1, before) - belief.gather(1, after)
+    error = float(losses.std() / sqrt(n)) if n > 1 else 0.0
+    return Agreement(n, share, low, high, float(losses.mean()), error)
 
 
 def _wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:

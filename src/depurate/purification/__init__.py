@@ -2,5 +2,6 @@
 
 from depurate.purification.purify import METHODS, purify
 from depurate.purification.result import PurifyResult
+from depurate.purification.run import Progress
 
-__all__ = ["METHODS", "PurifyResult", "purify"]
+__all__ = ["METHODS", "Progress", "PurifyResult", "purify"]

@@ -22,7 +22,7 @@ class Benign:
 
     Attributes:
         images: Shape (n, c, h, w) or (n, features).
-        held_back: How many of the last ones serve to check a recovery made from the others; 0 when there are under 50.
+        held_back: How many at a time serve to check a recovery made from the others; 0 when there are under 50.
         seen: Images offered; more than n where the limit cut them down.
     """
 
@@ -30,13 +30,19 @@ class Benign:
     held_back: int
     seen: int
 
-    def fit(self) -> list[Tensor]:
-        """Batches of the images to recover from while some are held back."""
-        return self._batches(self.images[: len(self.images) - self.held_back])
+    @property
+    def folds(self) -> int:
+        """How many disjoint parts can be held back in turn."""
+        return len(self.images) // self.held_back if self.held_back else 0
 
-    def check(self) -> list[Tensor]:
-        """Batches of the held-back images."""
-        return self._batches(self.images[len(self.images) - self.held_back :])
+    def fit(self, fold: int) -> list[Tensor]:
+        """Batches of the images to recover from while a part is held back."""
+        start = fold * self.held_back
+        return self._batches(torch.cat([self.images[:start], self.images[start + self.held_back :]]))
+
+    def check(self, fold: int) -> list[Tensor]:
+        """Batches of the part that is held back."""
+        return self._batches(self.images[fold * self.held_back :][: self.held_back])
 
     def all(self) -> list[Tensor]:
         """Batches of all images."""

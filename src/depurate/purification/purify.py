@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from torch import Tensor, nn
 
-from depurate.analysis import thin_ground
+from depurate.analysis import logits, thin_ground
 from depurate.errors import InputError
 from depurate.purification.images import gather
 from depurate.purification.preparation import (
@@ -24,7 +24,7 @@ from depurate.purification.preparation import (
 )
 from depurate.purification.result import PurifyResult
 from depurate.purification.run import Progress, Run
-from depurate.purification.strength import DEFAULT_STRENGTH, choose_strength
+from depurate.purification.strength import DEFAULT_STRENGTH, STRENGTHS, choose_strength
 from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord, Recipe, Trial
 from depurate.spans import Sampling, find_sites
 
@@ -90,6 +90,7 @@ def purify(
         raise InputError(
             "the network has no convolution or dense layer that these images reach: nothing to recover"
         )
+    logits(working, [benign.images[:2]])  # no class scores: better found out before the work than after
     run = Run(working, origin, sites, benign, progress or _silent)
     recipe_at = partial(Recipe, method, rounding=rounding_of(model), sampling=Sampling(seed=seed))
     damaged = bool(filled) or run.certainly_hit()
@@ -142,30 +143,28 @@ def _plan(
             (),
             (f"too few images to choose a strength: {DEFAULT_STRENGTH} was used",),
         )
-    used: set[str] = set()
+    if method == "auto":
+        # With all images: a span that lacks those held back need not hold what training did with them.
+        used = run.methods(recipe_at(STRENGTHS[0]))
+        if "soft" not in used:
+            return recipe_at(None), (), ()
+        method = "auto" if "exact" in used else "soft"
 
-    def attempt(candidate: float) -> Agreement:
-        recipe = recipe_at(candidate)
-        if (
-            used and "exact" not in used
-        ):  # the first attempt found no layer that l1 can certify: probe no more
-            recipe = replace(recipe, method="soft")
-        agreement, methods = run.attempt(recipe, f"trying strength {candidate}")
-        used.update(methods)
-        return agreement
+    def attempt(candidate: float, *, sure: bool = False) -> Agreement:
+        what = f"{'confirming' if sure else 'trying'} strength {candidate}"
+        folds = range(run.benign.folds) if sure else range(1)
+        return run.attempt(replace(recipe_at(candidate), method=method), what, folds)
 
-    trials = choose_strength(attempt)
-    if "soft" not in used:
-        return recipe_at(None), (), ()
+    trials = choose_strength(attempt, partial(attempt, sure=True))
     chosen = next(trial.strength for trial in trials if trial.chosen)
-    return replace(recipe_at(chosen), method=method if "exact" in used else "soft"), trials, ()
+    return replace(recipe_at(chosen), method=method), trials, ()
 
 
 def _agreement(run: Run, recipe: Recipe, trials: tuple[Trial, ...]) -> Agreement | None:
     if not run.benign.held_back:
         return None
     chosen = next((trial.agreement for trial in trials if trial.chosen), None)
-    return chosen or run.attempt(recipe, "checking on held-back images")[0]
+    return chosen or run.attempt(recipe, "checking on held-back images")
 
 
 def _weakest(layers: tuple[LayerRecord, ...]) -> Guarantee:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from depurate.analysis import compare, describe, logits, unlike_training, unrelated_anchor
@@ -53,16 +54,28 @@ class Run:
             self.progress("purifying", len(layers), len(self.sites))
         return Finished(suspect, purified, tuple(layers))
 
-    def attempt(self, recipe: Recipe, what: str) -> tuple[Agreement, set[str]]:
-        """Walk with the images that are not held back; compare on those that are, and name the methods used."""
+    def methods(self, recipe: Recipe) -> set[str]:
+        """Walk with all images only to see which methods layers call for."""
         suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
         methods = set()
-        steps = walk(suspect, purified, self.anchor, self.sites, self.benign.fit(), recipe)
+        steps = walk(suspect, purified, self.anchor, self.sites, self.benign.all(), recipe)
         for done, outcome in enumerate(steps, start=1):
             methods.add(outcome.method)
-            self.progress(what, done, len(self.sites))
-        held_back = self.benign.check()
-        return compare(logits(suspect, held_back), logits(purified, held_back)), methods
+            self.progress("probing", done, len(self.sites))
+        return methods
+
+    def attempt(self, recipe: Recipe, what: str, folds: Sequence[int] = (0,)) -> Agreement:
+        """Recover without each fold of the images in turn and compare on it."""
+        pairs = []
+        for turn, fold in enumerate(folds):
+            suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
+            steps = walk(suspect, purified, self.anchor, self.sites, self.benign.fit(fold), recipe)
+            for done, _ in enumerate(steps, start=1 + turn * len(self.sites)):
+                self.progress(what, done, len(folds) * len(self.sites))
+            held_back = self.benign.check(fold)
+            pairs.append((logits(suspect, held_back), logits(purified, held_back)))
+        before, after = (torch.cat(scores) for scores in zip(*pairs, strict=True))
+        return compare(before, after)
 
     def certainly_hit(self) -> bool:
         """Whether any layer holds entries that no training produces."""

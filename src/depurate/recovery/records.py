@@ -115,6 +115,7 @@ class Agreement:
         low: Lower end of the 95 % Wilson interval.
         high: Upper end of the 95 % Wilson interval.
         expected_loss: Loss of accuracy, in points of 1, that the suspect's own confidences predict; no labels used.
+        loss_error: Standard error of `expected_loss`.
     """
 
     images: int
@@ -122,6 +123,7 @@ class Agreement:
     low: float
     high: float
     expected_loss: float
+    loss_error: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+"""Noise analysis of a checkpoint without images: what can be told from the numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from depurate.recovery import certain_hits
+
+_SPARSE = 0.5
+
+
+@dataclass(frozen=True)
+class TensorFinding:
+    """What the numbers of one tensor say.
+
+    Attributes:
+        name: Key in the checkpoint.
+        shape: Its shape.
+        entries: How many numbers it holds.
+        nonfinite: NaN or Inf among them.
+        absurd: Finite entries of a size no training produces.
+        peak: max|w| / median|w| over finite, non-zero entries; about 4 to 5 for Gaussian weights, None if all are zero.
+        changed: Share of entries that differ from the anchor's, None without one.
+        update: ‖w − w(0)‖ / ‖w(0)‖ over finite entries, None without an anchor.
+        finding: The conclusion, in words.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    entries: int
+    nonfinite: int
+    absurd: int
+    peak: float | None
+    changed: float | None
+    update: float | None
+    finding: str
+
+
+def inspect_state(state: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> tuple[TensorFinding, ...]:
+    """Look at every floating-point tensor of a checkpoint for contamination that shows without images.
+
+    Dense noise such as a backdoor does not: it takes benign images to see it.
+
+    Args:
+        state: Tensors by name.
+        anchor: What training started from, by name; may be empty.
+
+    Returns:
+        One finding a tensor, in the checkpoint's order.
+
+    Example:
+        >>> import torch
+        >>> found = inspect_state({"w": torch.tensor([1.0, 2.0, float("nan")])}, {})
+        >>> found[0].finding
+        '1 NaN or Inf'
+    """
+    return tuple(
+        _finding(name, value.detach(), anchor.get(name))
+        for name, value in state.items()
+        if value.is_floating_point()
+    )
+
+
+def _finding(name: str, value: Tensor, anchor: Tensor | None) -> TensorFinding:
+    finite = value.isfinite()
+    nonfinite = int((~finite).sum())
+    absurd = int(certain_hits(value).sum()) - nonfinite
+    sizes = value[finite & (value != 0)].abs().double()
+    changed = update = None
+    if anchor is not None and anchor.shape == value.shape:
+        origin = anchor.to(value)
+        changed = float((value != origin).double().mean()) if value.numel() else 0.0
+        step = (value.double() - origin.double())[finite]
+        update = float(step.norm() / origin.double().norm().clamp_min(1e-300))
+    return TensorFinding(
+        name=name,
+        shape=tuple(value.shape),
+        entries=value.numel(),
+        nonfinite=nonfinite,
+        absurd=absurd,
+        peak=float(sizes.max() / sizes.median()) if sizes.numel() else None,
+        changed=changed,
+        update=update,
+        finding=_words(nonfinite, absurd, changed),
+    )
+
+
+def _words(nonfinite: int, absurd: int, changed: float | None) -> str:
+    said = []
+    if nonfinite:
+        said.append(f"{nonfinite:,} NaN or Inf")
+    if absurd:
+        said.append(f"{absurd:,} of a size no training produces")
+    if changed == 0:
+        said.append("equal to the anchor")
+    elif changed is not None and changed < _SPARSE:
+        said.append(
+            f"differs from the anchor in {changed:.1%} of its entries only: sparse noise, or partly frozen"
+        )
+    return "; ".join(said) or "nothing seen"

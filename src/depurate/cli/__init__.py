@@ -1,0 +1,5 @@
+"""The command `depurate`."""
+
+from depurate.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,132 @@
+"""`depurate demo`: both halves of the demo, told in the terminal, with the files to play on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+from safetensors.torch import save_file
+
+from depurate.cli.console import agreement_words, guarantee_text, layer_table, progress_bars
+from depurate.cli.outputs import write_text
+from depurate.demo import (
+    ATTACK,
+    Backdoored,
+    Digits,
+    ExactDemo,
+    Rates,
+    purify_backdoored,
+    rates,
+    read_digits,
+    run_exact,
+    train_backdoored,
+)
+from depurate.errors import InputError
+from depurate.purification import PurifyResult
+
+_FRACTION = 0.3
+
+
+def run_demo(out: Path, seed: int) -> None:
+    """Run the demo and leave its files in a folder.
+
+    Args:
+        out: Folder, made if missing; files of an earlier demo in it are replaced.
+        seed: Of every random choice.
+
+    Raises:
+        InputError: The folder cannot be made or holds something else.
+    """
+    console = Console(highlight=False)
+    _prepare(out)
+    digits = read_digits(seed)
+    console.print(Text("1. Exact recovery: the paper's network on sheets of real digits", style="bold"))
+    with _waiting(console, "training, contaminating, recovering"):
+        exact = run_exact(digits, fraction=_FRACTION, seed=seed)
+    _tell_exact(console, exact)
+    console.print(
+        Text("\n2. Soft recovery: a deep network with a backdoor, purified without labels", style="bold")
+    )
+    with _waiting(console, "training a network with a backdoor"):
+        network = train_backdoored(digits, seed=seed)
+    with progress_bars(Console(stderr=True)) as progress:
+        result = purify_backdoored(network, digits, seed=seed, progress=progress)
+    before, after = rates(network.suspect, digits), rates(result.model, digits)
+    _tell_backdoor(console, result, before, after)
+    _write_files(out, network, digits, result)
+    figures = {"exact": asdict(exact), "before": asdict(before), "after": asdict(after)}
+    write_text(out / "demo.json", json.dumps(figures, indent=2))
+    _tell_next(console, out)
+
+
+def _waiting(console: Console, what: str) -> AbstractContextManager[object]:
+    return console.status(what) if console.is_terminal else nullcontext()
+
+
+def _prepare(out: Path) -> None:
+    marker = out / "network.py"
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not marker.is_file())):
+        raise InputError(f"{out}: exists and is not a folder of an earlier demo; choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with as_file(files("depurate.demo") / "network.py") as source:
+            shutil.copyfile(source, marker)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made ({error.strerror})") from error
+
+
+def _tell_exact(console: Console, demo: ExactDemo) -> None:
+    done, of = demo.certified
+    console.print(
+        f"   {demo.fraction:.0%} of all weights hit; worst kernel off by {demo.hit:.0%} of its size"
+    )
+    console.print(f"   recovered in {demo.seconds:.1f} s, {done} of {of} weight vectors certified exact")
+    console.print(
+        f"   relative error: kernels W (worst of 500) [green]{demo.kernels:.1e}[/],"
+        f" output β [green]{demo.output:.1e}[/]"
+    )
+
+
+def _tell_backdoor(console: Console, result: PurifyResult, before: Rates, after: Rates) -> None:
+    console.print(layer_table(result.layers))
+    console.print(
+        f"   {'':14}{'accuracy':>10}{'attack success':>17}   (400 test digits, trigger: {ATTACK!r})"
+    )
+    for name, rate in (("suspect", before), ("purified", after)):
+        console.print(f"   {name:14}{rate.accuracy:>10.1%}{rate.attack_success:>17.1%}")
+    record = result.record
+    if record.agreement is not None:
+        console.print(Text(f"   {agreement_words(record.agreement)}"))
+    console.print(Text("   guarantee: ").append_text(guarantee_text(record.guarantee)))
+    for warning in record.warnings:
+        console.print(Text(f"   warning: {warning}", style="yellow"))
+
+
+def _write_files(out: Path, network: Backdoored, digits: Digits, result: PurifyResult) -> None:
+    save_file(network.suspect.state_dict(), out / "suspect.safetensors")
+    save_file(network.anchor.state_dict(), out / "anchor.safetensors")
+    np.savez_compressed(out / "benign.npz", images=digits.benign.numpy())
+    result.save(out / "purified.safetensors")
+    result.write_report(
+        out / "report.html",
+        title="Demo: digits with a BadNets backdoor",
+        source={"command": "depurate demo", "data": "handwritten digits of scikit-learn"},
+    )
+
+
+def _tell_next(console: Console, out: Path) -> None:
+    console.print(Text(f"\nReport: {out / 'report.html'}. Try the same by hand:", style="bold"))
+    console.print(Text(f"   depurate inspect {out}/suspect.safetensors --anchor {out}/anchor.safetensors"))
+    console.print(
+        Text(
+            f"   depurate purify {out}/suspect.safetensors --arch {out}/network.py:digits_network "
+            f"--images {out}/benign.npz --out by-hand.safetensors"
+        )
+    )

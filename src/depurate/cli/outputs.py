@@ -1,0 +1,48 @@
+"""Output files: checked before any work is done, written whole or not at all, never over something by accident."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from depurate.errors import InputError
+
+
+def check_free(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> None:
+    """Check that a file can be written to without losing anything.
+
+    Args:
+        path: Where to.
+        force: Whether an existing file may be replaced.
+        inputs: Files that are read and must never be replaced.
+
+    Raises:
+        InputError: The folder is missing, the file exists, or it is one of the inputs.
+    """
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"{path}: its folder does not exist")
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise InputError(f"{path}: exists and is not a file")
+    if any(other.exists() and path.samefile(other) for other in inputs):
+        raise InputError(f"{path}: is one of the input files; choose another name")
+    if not force:
+        raise InputError(f"{path}: exists already; choose another name or give --force")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that it appears only when complete.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)  # noqa: PTH105 - the one call that replaces atomically on every system
+    except OSError as error:
+        raise InputError(f"{path}: could not be written ({error})") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,148 @@
+"""`depurate purify`: from files to files."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+from torch import Tensor, nn
+
+from depurate.checkpoints import (
+    Checkpoint,
+    check_output,
+    load_architecture,
+    load_state,
+    read_checkpoint,
+    read_images,
+)
+from depurate.cli.console import print_summary, progress_bars
+from depurate.cli.outputs import check_free, write_text
+from depurate.errors import InputError
+from depurate.purification import PurifyResult, purify
+from depurate.recovery import Guarantee
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to purify and how, as given on the command line."""
+
+    suspect: Path
+    arch: str
+    images: str
+    anchor: Path | None
+    method: str
+    strength: float | None
+    normalize: str | None
+    size: int | None
+    data_root: Path | None
+    limit: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go."""
+
+    checkpoint: Path | None
+    report: Path | None
+    json: Path | None
+    force: bool
+
+
+def run_purify(settings: Settings, outputs: Outputs) -> int:
+    """Purify a checkpoint file and write what was asked for.
+
+    Args:
+        settings: What and how.
+        outputs: Where to.
+
+    Returns:
+        Exit code: 0 done; 1 when exact recovery was asked for and not every layer is certified.
+
+    Raises:
+        InputError: Anything about the input; no output file exists then.
+    """
+    suspect = read_checkpoint(settings.suspect)
+    target = outputs.checkpoint or settings.suspect.with_name(f"{settings.suspect.stem}-purified.safetensors")
+    _check_outputs(target, outputs, suspect, settings)
+    architecture = load_architecture(settings.arch, state=suspect)
+    model = load_state(architecture, suspect, source=str(settings.suspect))
+    anchor = None if settings.anchor is None else read_checkpoint(settings.anchor)
+    told = Console(stderr=True)
+    images, source, skipped = _images(settings, model)
+    with progress_bars(told) as progress:
+        result = purify(
+            model,
+            images,
+            None if anchor is None else load_state(architecture, anchor, source=str(settings.anchor)),
+            settings.method,
+            settings.strength,
+            progress,
+            seed=settings.seed,
+            max_images=settings.limit,
+        )
+    _write(result, target, outputs, suspect, _provenance(settings, suspect, anchor, source))
+    console = Console()
+    print_summary(console, result.record)
+    if skipped:
+        console.print(
+            Text(f"warning: {len(skipped)} unreadable images skipped, first {skipped[0]}", style="yellow")
+        )
+    written = [path for path in (target, outputs.report, outputs.json) if path is not None]
+    console.print(Text(f"written: {', '.join(map(str, written))} ({result.record.seconds:.1f} s)"))
+    return int(settings.method == "exact" and result.record.guarantee is not Guarantee.EXACT)
+
+
+def _check_outputs(target: Path, outputs: Outputs, suspect: Checkpoint, settings: Settings) -> None:
+    inputs = tuple(
+        path for path in (settings.suspect, settings.anchor, Path(settings.images)) if path is not None
+    )
+    check_output(target, like=suspect)
+    wanted = [path for path in (target, outputs.report, outputs.json) if path is not None]
+    for path in wanted:
+        check_free(path, force=outputs.force, inputs=inputs)
+    if len({path.resolve() for path in wanted}) < len(wanted):
+        raise InputError("--out, --report and --json must be different files")
+
+
+def _images(settings: Settings, model: nn.Module) -> tuple[Tensor, str, tuple[str, ...]]:
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    images = read_images(
+        settings.images,
+        data_root=settings.data_root,
+        limit=settings.limit,
+        size=settings.size,
+        channels=first.in_channels if first is not None and first.in_channels in (1, 3) else None,
+        normalize=settings.normalize,
+        seed=settings.seed,
+    )
+    return images.tensor, images.source, tuple(str(entry) for entry in images.skipped)
+
+
+def _write(
+    result: PurifyResult, target: Path, outputs: Outputs, suspect: Checkpoint, provenance: dict[str, str]
+) -> None:
+    # The checkpoint goes last: when it exists, everything that was asked for exists.
+    if outputs.report is not None:
+        result.write_report(outputs.report, title=suspect.path.name, source=provenance)
+    if outputs.json is not None:
+        write_text(outputs.json, result.to_json())
+    result.save(target, like=suspect)
+
+
+def _provenance(
+    settings: Settings, suspect: Checkpoint, anchor: Checkpoint | None, images: str
+) -> dict[str, str]:
+    rows = {
+        "suspect": str(settings.suspect),
+        "suspect sha256": suspect.sha256,
+        "anchor": str(settings.anchor or "unknown"),
+    }
+    if anchor is not None:
+        rows["anchor sha256"] = anchor.sha256
+    rows |= {"architecture": settings.arch, "images": images, "normalisation": settings.normalize or "none"}
+    return rows | {"command": shlex.join(["depurate", *sys.argv[1:]])}
