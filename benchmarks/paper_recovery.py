@@ -109,7 +109,7 @@ def show(found: list[Outcome]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a fifth of the size, two seeds")
+    parser.add_argument("--quick", action="store_true", help="a small network, two seeds")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.1, 0.2, 0.3, 0.45])
     parser.add_argument("--scheme", choices=("sequential", "joint"), default="sequential")
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--law", choices=sorted(LAWS), default="gaussian")
     parser.add_argument("--out", type=Path, help="write the settings and every outcome as JSON")
     options = parser.parse_args()
-    size, seeds = (Size(4, 2, 160, 100), 2) if options.quick else (Size(), options.seeds)
+    size, seeds = (Size(4, 2, 200, 250), 2) if options.quick else (Size(), options.seeds)
     found = list(outcomes(size, options.fractions, seeds, options))
     settings = {"scheme": options.scheme, "activation": options.activation, "law": repr(LAWS[options.law])}
     print(f"{size}  {settings}  torch {torch.__version__}, {torch.get_num_threads()} threads, float64")

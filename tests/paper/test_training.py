@@ -1,6 +1,7 @@
 """Gradient descent against autograd, spans of the updates, schemes, rates and refusals."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def test_the_sequential_scheme_holds_what_it_says():
     assert trained.losses[trained.kernel_steps] > 1e-8 * trained.losses[0]
     # With Ŵ held, the rest is linear least squares in β: the loss can only fall.
     rest = trained.losses[trained.kernel_steps :]
-    assert all(later < earlier for earlier, later in zip(rest, rest[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rest))
 
 
 def test_joint_training_moves_beta_out_of_the_feature_span_but_not_the_kernels():

@@ -69,17 +69,21 @@ class PatchNetwork:
         output = torch.randn(units, generator=generator, dtype=torch.float64)
         return cls(kernels.to(dtype), output.to(dtype), activation)
 
-    def preactivations(self, patches: Tensor) -> Tensor:
-        """W_jᵀ P_i x for patches of shape (n, m, k): shape (n, m, p).
+    def check_patches(self, patches: Tensor) -> None:
+        """Refuse patches that are not of shape (n, m, k) and of this network's dtype.
 
         Raises:
-            InputError: The patches do not fit the kernels in shape or dtype.
+            InputError: They do not fit the kernels.
         """
         if patches.ndim != 3 or patches.shape[2] != self.kernels.shape[1]:
             expected = f"(n, m, {self.kernels.shape[1]})"
             raise InputError(f"patches: shape {tuple(patches.shape)}; expected {expected}")
         if patches.dtype != self.kernels.dtype:
             raise InputError(f"patches: {patches.dtype}; the network is {self.kernels.dtype}")
+
+    def preactivations(self, patches: Tensor) -> Tensor:
+        """W_jᵀ P_i x for patches of shape (n, m, k): shape (n, m, p)."""
+        self.check_patches(patches)
         return patches @ self.kernels.T
 
     def features(self, patches: Tensor) -> Tensor:

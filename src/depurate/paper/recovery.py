@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor
 
 from depurate.errors import InputError
-from depurate.paper.evidence import confirmed
 from depurate.paper.network import PatchNetwork
+from depurate.paper.refit import refit
 from depurate.solver import Solution, lad
 
 # Rounding errors of the weights in units of their last place: gradient descent of T steps adds about √T of them,
@@ -87,26 +88,19 @@ def recover(contaminated: PatchNetwork, initial: PatchNetwork, patches: Tensor) 
     (True, True)
     """
     started = time.perf_counter()
-    if (
-        contaminated.kernels.shape != initial.kernels.shape
-        or contaminated.output.dtype != initial.output.dtype
-    ):
-        shapes = f"{tuple(contaminated.kernels.shape)} and {tuple(initial.kernels.shape)}"
-        kinds = f"{contaminated.output.dtype} and {initial.output.dtype}"
-        raise InputError(f"contaminated and initial kernels: {shapes}, {kinds}; expected the same twice")
+    _check(contaminated, initial)
+    initial.check_patches(patches)
     design = patches.flatten(0, 1).T
-    kernels, fit = _undo(design, contaminated.kernels.T, initial.kernels.T)
+    kernels, fit, kernels_certified = _undo(design, contaminated.kernels.T, initial.kernels.T)
     network = replace(initial, kernels=kernels.T.contiguous())
     features = network.features(patches).T
-    output, output_fit = _undo(features, contaminated.output[:, None], initial.output[:, None])
-    kernels_certified = fit.certified & confirmed(design, fit)
-    output_certified = bool(output_fit.certified & confirmed(features, output_fit))
+    output, output_fit, certified = _undo(features, contaminated.output[:, None], initial.output[:, None])
     return PaperRecovery(
         network=replace(network, output=output[:, 0]),
         kernel_solution=fit,
         output_solution=output_fit,
         kernels_certified=kernels_certified,
-        output_certified=output_certified and bool(kernels_certified.all()),
+        output_certified=bool(certified) and bool(kernels_certified.all()),
         seconds=time.perf_counter() - started,
     )
 
@@ -150,11 +144,13 @@ def _check(contaminated: PatchNetwork, initial: PatchNetwork) -> None:
                 )
 
 
-def _undo(design: Tensor, suspect: Tensor, anchor: Tensor) -> tuple[Tensor, Solution]:
-    """l1 fit of suspect − anchor in the columns of the design: the purified weights (d, p) and the solution."""
+def _undo(design: Tensor, suspect: Tensor, anchor: Tensor) -> tuple[Tensor, Solution, Tensor]:
+    """l1 fit of suspect − anchor (d, p) in the columns of the design: purified weights, solution, certified (p,)."""
     update = suspect - anchor
     solution = lad(design, update, rounding=_rounding(update, anchor))
-    return torch.where(solution.residuals == 0, suspect, anchor + solution.fitted), solution
+    again = refit(design, update, solution)
+    purified = torch.where(solution.residuals == 0, suspect, anchor + again.fitted)
+    return purified, solution, solution.certified & again.confirmed
 
 
 def _rounding(update: Tensor, anchor: Tensor) -> float:
@@ -163,10 +159,10 @@ def _rounding(update: Tensor, anchor: Tensor) -> float:
     Weights carry errors in proportion to themselves; a unit with a small β_j has a small update, so that the
     relative error of its update is larger. The median sees an update's size under noise on less than half of it.
     """
-    finest = _ULPS * float(torch.finfo(anchor.dtype).eps)
+    finest: float = _ULPS * torch.finfo(anchor.dtype).eps
     size = update.abs().median(0).values
     moved = size > 0
     if not bool(moved.any()):
         return finest
     worst = float((anchor.abs().amax(0)[moved] / size[moved]).max())
-    return min(max(finest, finest * worst / update.shape[0] ** 0.5), _COARSEST[anchor.dtype])
+    return min(max(finest, finest * worst / math.sqrt(update.shape[0])), _COARSEST[anchor.dtype])
