@@ -73,7 +73,7 @@ def test_an_update_outside_the_span_is_never_certified():
 
 
 def test_hit_and_lost_kernels_are_told_apart():
-    span, suspect, anchor, clean, hits = planted(kernels=12)
+    span, suspect, anchor, clean, _ = planted(kernels=12)
     suspect[6:] = torch.randn(6, 80, generator=torch.Generator().manual_seed(5)).double()
     fit = exact_recovery(span, suspect, anchor, 1e-11)
     assert fit.certified.tolist() == [True] * 6 + [False] * 6
@@ -83,10 +83,10 @@ def test_hit_and_lost_kernels_are_told_apart():
 def test_recovery_past_the_rank_breaks_down_without_a_false_certificate():
     """Every certificate given over the phase transition must be true."""
     given = 0
-    for seed, share in enumerate((0.1, 0.25, 0.4, 0.55, 0.7)):
-        span, suspect, anchor, clean, _ = planted(rank=20, share=share, kernels=10, seed=seed)
+    for seed, share in enumerate((0.1, 0.3, 0.7)):
+        span, suspect, anchor, clean, _ = planted(rank=12, fan_in=48, share=share, kernels=8, seed=seed)
         fit = exact_recovery(span, suspect, anchor, 1e-11)
         error = (fit.kernels - clean).abs().amax(1)
         assert bool((error[fit.certified] < 1e-8).all())
         given += int(fit.certified.sum())
-    assert 10 <= given < 50
+    assert 8 <= given < 24

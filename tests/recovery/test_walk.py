@@ -54,7 +54,13 @@ def test_only_hit_entries_change_without_a_strength():
             before = hit.state_dict()[name]
             changed = value != before
             assert bool(value.isfinite().all()), name
-            assert int(changed.sum()) == {"0.weight": 1, "1.running_mean": 1, "1.running_var": 1, "4.weight": 3, "4.bias": 1}.get(name, 0)
+            assert int(changed.sum()) == {
+                "0.weight": 1,
+                "1.running_mean": 1,
+                "1.running_var": 1,
+                "4.weight": 3,
+                "4.bias": 1,
+            }.get(name, 0)
 
 
 def test_soft_statistics_of_a_damaged_norm_do_not_replace_the_suspects_good_ones():
