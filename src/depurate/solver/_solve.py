@@ -24,6 +24,8 @@ _GRAM_BYTES = 1 << 28
 _ROWS, _SHARE = 64, 0.7
 # Reweighting: the residual at which a row's weight has halved, in medians of the nonzero residuals.
 _HALF = 1.0
+# Targets whose least squares residual is this small may lie in the span.
+_CLOSE = 1e-3
 
 
 def solve(problem: Problem, method: str, tolerance: float, max_iterations: int) -> Candidate:
@@ -54,11 +56,13 @@ def _inside_span(problem: Problem) -> Candidate:
         found.vertex[:] = True
     elif problem.linear:
         coefficients = problem.adjoint(problem.targets)
-        coefficients = coefficients + problem.adjoint(problem.residuals(coefficients))
-        small = problem.residuals(coefficients).abs() <= problem.zero_level(coefficients)
-        inside = small.all(1)
-        found.coefficients[inside] = coefficients[inside]
-        found.vertex[:] = inside
+        size = problem.residuals(coefficients).abs().amax(1)
+        rows = (size <= _CLOSE * problem.targets.abs().amax(1)).nonzero()[:, 0]
+        part, guess = problem.take(rows), coefficients[rows]
+        guess = guess + part.adjoint(part.residuals(guess))
+        inside = (part.residuals(guess).abs() <= part.zero_level(guess)).all(1)
+        found.coefficients[rows[inside]] = guess[inside]
+        found.vertex[rows[inside]] = True
     return found
 
 

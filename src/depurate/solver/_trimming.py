@@ -19,17 +19,19 @@ from depurate.solver._vertex import Candidate, Vertex
 # rows stay too long.
 _KEEP = 2.5
 _ROUNDS, _FINE_ROUNDS, _DUAL_ROUNDS = 16, 6, 10
-_LAST = 3
+_LAST = 2
 # Steps of conjugate gradients in a coarse, a fine and a dual round, and of Lanczos for the smallest eigenvalue.
-_COARSE, _FINE, _DUAL, _PROBE = 3, 6, 7, 8
+_COARSE, _FINE, _DUAL, _PROBE = 3, 6, 8, 7
 # A threshold this small against the fit is near the end of single precision: go on in double.
 _SINGLE = 3e-4
 # Rows fitted must leave the Gram matrix (whose eigenvalues are at most 1) no eigenvalue below this.
 _EIGENVALUE = 0.02
+# Trimming in double precision goes on until the rows kept are below the zero level by this factor.
+_WELL = 0.1
 # A dual is sought with its free entries kept to this share of the box, so that it proves uniqueness.
 _INSIDE = 0.98
 # Defects Qᵀz below this cost the gap less than its tolerance.
-_DEFECT = 1e-11
+_DEFECT = 1e-10
 
 
 def solve_trimming(problem: Problem, tolerance: float, max_iterations: int) -> Candidate:
@@ -58,53 +60,54 @@ def solve_trimming(problem: Problem, tolerance: float, max_iterations: int) -> C
 
 
 def _coarse(problem: Problem, single: Tensor, limit: int) -> tuple[Tensor, Tensor, int]:
-    """Trim in single precision: coefficients, the problems still in the race, and the rounds spent."""
+    """Trim in single precision: coefficients of the problems still in the race, which they are, rounds spent."""
     rank, count = single.shape[1], single.shape[0]
     targets = problem.targets.float()
-    rows = torch.arange(targets.shape[0], device=targets.device)
-    coefficients = targets @ single
+    found = targets @ single
+    racing = torch.ones_like(found[:, 0], dtype=torch.bool)
+    rows, coefficients = torch.arange(targets.shape[0], device=targets.device), found
     residuals = torch.addmm(targets, coefficients, single.T, alpha=-1)
     threshold = _KEEP * residuals.abs().mean(1, keepdim=True)
-    used, coarse = 0, True
-    while coarse and used < limit:
+    used = 0
+    while rows.numel() and used < limit:
         used += 1
         kept = (residuals.abs() < threshold).float()
-        alive = kept.sum(1) > rank
-        if not bool(alive.all()):
-            rows, targets, coefficients, residuals, threshold, kept = (
-                tensor[alive] for tensor in (rows, targets, coefficients, residuals, threshold, kept)
-            )
-        coefficients = coefficients + conjugate_gradients(single, kept, (kept * residuals) @ single, _COARSE)
+        move = conjugate_gradients(single, kept, (kept * residuals) @ single, _COARSE)
+        coefficients = coefficients + move
         residuals = torch.addmm(targets, coefficients, single.T, alpha=-1)
-        mean = (kept * residuals).abs_().sum(1, keepdim=True) / kept.sum(1, keepdim=True)
-        threshold = _KEEP * mean
+        left = kept.sum(1, keepdim=True)
+        threshold = _KEEP * (kept * residuals).abs_().sum(1, keepdim=True) / left.clamp_min(1)
         fit = torch.linalg.vector_norm(coefficients, dim=1, keepdim=True) / count**0.5
-        coarse = bool((threshold > _SINGLE * fit).any())
-    return coefficients.to(problem.targets.dtype), rows, used
+        found[rows] = coefficients
+        racing[rows] = left[:, 0] > rank
+        going = (racing[rows] & (threshold > _SINGLE * fit)[:, 0]).nonzero()[:, 0]
+        rows, targets, coefficients = rows[going], targets[going], coefficients[going]
+        residuals, threshold = residuals[going], threshold[going]
+    chosen = racing.nonzero()[:, 0]
+    return found[chosen].to(problem.targets.dtype), chosen, used
 
 
 def _fine(
     problem: Problem, single: Tensor, coefficients: Tensor, limit: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Trim with double precision residuals until the rows kept vanish: coefficients, residuals, who settled."""
-    residuals = problem.residuals(coefficients)
-    size = residuals.abs()
-    threshold = _KEEP * size.median(1, keepdim=True).values
+    coefficients, residuals = coefficients.clone(), problem.residuals(coefficients)
+    rows, part, rest = torch.arange(len(coefficients), device=coefficients.device), problem, residuals
+    threshold = _KEEP * rest.abs().median(1, keepdim=True).values
     for _ in range(limit):
-        kept = (size <= torch.maximum(threshold, problem.zero_level(coefficients))).float()
-        right = (kept * residuals) @ problem.basis
-        coefficients = coefficients + conjugate_gradients(single, kept, right, _FINE)
-        residuals = problem.residuals(coefficients)
-        size = residuals.abs()
+        guess, size = coefficients[rows], rest.abs()
+        kept = (size <= torch.maximum(threshold, part.zero_level(guess))).float()
+        guess = guess + conjugate_gradients(single, kept, (kept * rest) @ part.basis, _FINE)
+        rest = part.residuals(guess)
+        coefficients[rows], residuals[rows], size = guess, rest, rest.abs()
         threshold = _KEEP * (kept * size).sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp_min(1)
-        small = size <= problem.zero_level(coefficients)
-        if bool((small | (kept == 0)).all()):
+        going = ((kept > 0) & (size > _WELL * part.zero_level(guess))).any(1).nonzero()[:, 0]
+        if not going.numel():
             break
+        rows, part, rest, threshold = rows[going], part.take(going), rest[going], threshold[going]
     # What is below the level is not yet as small as it can be: one more step for all.
-    small = size <= problem.zero_level(coefficients)
-    kept = small.float()
-    move = conjugate_gradients(single, kept, (kept * residuals) @ problem.basis, _LAST)
-    coefficients = coefficients + move
+    kept = (residuals.abs() <= problem.zero_level(coefficients)).float()
+    coefficients += conjugate_gradients(single, kept, (kept * residuals) @ problem.basis, _LAST)
     residuals = problem.residuals(coefficients)
     small = residuals.abs() <= problem.zero_level(coefficients)
     settled = (small.sum(1) >= problem.basis.shape[1]).nonzero()[:, 0]
@@ -126,23 +129,27 @@ def complete_dual(problem: Problem, single: Tensor, residuals: Tensor, limit: in
     Returns:
         z of shape (p, d), and which of them are accepted.
     """
-    zero = residuals == 0
-    signs = problem.signs(residuals)
+    dual, zero = problem.signs(residuals), residuals == 0
+    proved = torch.zeros_like(dual[:, 0], dtype=torch.bool)
     # The first solve needs no double precision.
-    free = zero.float()
-    move = conjugate_gradients(single, free, signs.float() @ single, _DUAL)
-    force = (move @ single.T).neg_().to(signs.dtype)
-    bounded = bool((zero & (problem.reach(force) > _INSIDE)).any())
-    upper, lower = _INSIDE * problem.upper, -_INSIDE * problem.lower
+    move = conjugate_gradients(single, zero.float(), dual.float() @ single, _DUAL)
+    force = (move @ single.T).neg_().to(dual.dtype)
+    rows, part = torch.arange(len(dual), device=dual.device), problem
     for _ in range(limit):
-        dual = torch.where(
-            zero, torch.minimum(torch.maximum(force, lower), upper) if bounded else force, signs
-        )
-        right = dual @ problem.basis
-        if not bool((right.abs() > _DEFECT).any()):
+        upper, lower = _INSIDE * part.upper, -_INSIDE * part.lower
+        free = zero & (force < upper) & (force > lower)
+        guess = torch.where(zero, torch.minimum(torch.maximum(force, lower), upper), dual[rows])
+        right = guess @ part.basis
+        dual[rows] = guess
+        defect = right.abs().amax(1)
+        proved[rows] = defect <= _DEFECT
+        # Too few free rows make a solve break down; what is not finite any more is given up.
+        going = ((defect > _DEFECT) & defect.isfinite()).nonzero()[:, 0]
+        if not going.numel():
             break
-        if bounded:
-            free = (zero & (force < upper) & (force > lower)).float()
-        move = conjugate_gradients(single, free, right, _DUAL)
-        force = torch.addmm(force, move, problem.basis.T, alpha=-1)
-    return dual, right.abs().amax(1) <= _DEFECT
+        if going.numel() < rows.numel():
+            rows, part, zero, free = rows[going], part.take(going), zero[going], free[going]
+            force, right = force[going], right[going]
+        move = conjugate_gradients(single, free.float(), right, _DUAL)
+        force = torch.addmm(force, move, part.basis.T, alpha=-1)
+    return dual, proved
