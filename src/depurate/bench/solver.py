@@ -17,7 +17,7 @@ import numpy as np
 
 from depurate.bench.problems import SIZES, Case, make
 from depurate.bench.rivals import RIVALS
-from depurate.bench.tables import figure, table
+from depurate.bench.tables import EXACT, figure, table
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,16 @@ class Comparison:
     entries: tuple[Entry, ...]
 
     def ratio(self) -> float | None:
-        """CPU seconds a column of the fastest rival over ours; a rival stopped by the limit counts as the limit."""
+        """CPU seconds a column of the fastest exact rival over ours.
+
+        Exact means a loss within 1e-7 of the optimum; a rival stopped by the limit counts with the limit.
+        """
         ours = self.entries[0].cpu_per_column
-        rivals = [entry.cpu_per_column for entry in self.entries[1:] if entry.cpu_per_column]
+        rivals = [
+            entry.cpu_per_column
+            for entry in self.entries[1:]
+            if entry.cpu_per_column and (entry.excess is None or entry.excess <= EXACT)
+        ]
         return min(rivals) / ours if ours and rivals else None
 
 

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from depurate.bench.solver import Comparison, Entry
 
+# Relative excess of the loss up to which a contender counts as exact.
+EXACT = 1e-7
+
 
 def table(comparisons: Sequence[Comparison]) -> str:
     """Render CPU milliseconds a column, the ratio to the fastest rival, and what our solutions are worth."""
     if not comparisons:
         return ""
     names = [entry.contender for entry in comparisons[0].entries]
-    head = ["d×r×p, ε, noise", *names, "fastest rival / ours", "certified", "worst gap", "flops / product"]
+    head = ["d×r×p, ε, noise", *names, "fastest exact rival / ours", "certified", "worst gap", "flops / product"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for comparison in comparisons:
         ours = comparison.entries[0].details
@@ -38,7 +41,7 @@ def _cell(entry: Entry) -> str:
     time = f"{1e3 * entry.cpu_per_column:.3g}"
     if entry.note:
         return f"> {time}"
-    inexact = entry.excess is not None and entry.excess > 1e-7
+    inexact = entry.excess is not None and entry.excess > EXACT
     return f"{time} (excess {entry.excess:.0e})" if inexact else time
 
 
