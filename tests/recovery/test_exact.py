@@ -90,3 +90,30 @@ def test_recovery_past_the_rank_breaks_down_without_a_false_certificate():
         assert bool((error[fit.certified] < 1e-8).all())
         given += int(fit.certified.sum())
     assert 8 <= given < 24
+
+
+@pytest.mark.parametrize(
+    ("rounding", "fan_in", "rank", "kernels"), [(1e-2, 65, 20, 40), (5e-2, 65, 20, 40), (1e-3, 500, 30, 40)]
+)
+@pytest.mark.parametrize("misfit", [1.0, 0.3])
+def test_residuals_within_rounding_by_accident_certify_nothing(rounding, fan_in, rank, kernels, misfit):
+    """Coarse weights put some residuals of any fit below their rounding; that is no sparse noise."""
+    span, suspect, anchor, _, _ = planted(rank=rank, fan_in=fan_in, kernels=kernels, share=0.0)
+    suspect = (
+        suspect + misfit * torch.randn(kernels, fan_in, generator=torch.Generator().manual_seed(3)).double()
+    )
+    fit = exact_recovery(span, suspect, anchor, rounding)
+    assert bool(((~fit.hits).sum(1) > fit.rank).any()), (
+        "the case must be one that invites a false certificate"
+    )
+    assert not fit.certified.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_planted_noise_in_half_precision_is_still_certified(dtype):
+    span, suspect, anchor, clean, _ = planted(fan_in=200, kernels=6)
+    rounding = {torch.float16: 1e-2, torch.bfloat16: 5e-2}[dtype]
+    suspect, anchor = suspect.to(dtype).double(), anchor.to(dtype).double()
+    fit = exact_recovery(span, suspect, anchor, rounding)
+    assert bool(fit.certified.all())
+    assert float((fit.kernels - clean).norm() / clean.norm()) < rounding

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from depurate.solver import lad
+from depurate.solver import Solution, lad
 from depurate.spans import Span
+
+# A fit is no accident when chance makes as many zero residuals less often than this.
+_BELIEVABLE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,8 @@ class ExactFit:
     Attributes:
         kernels: Shape (kernels, fan_in); entries with zero residual are the suspect's own, bit for bit.
         hits: Support of the noise found, same shape, bool.
-        certified: Shape (kernels,), bool: optimal, unique, and interpolating more rows than the rank, which noise
-            that is not sparse does with probability zero.
+        certified: Shape (kernels,), bool: optimal, unique, and interpolating so many more rows than the rank that
+            residuals without exact zeros, rounded as these weights are, do so with probability under 10⁻⁶.
         gap: Relative duality gap, shape (kernels,).
         margin: max|z| over rows of zero residual, shape (kernels,).
         rank: Dimension of the span.
@@ -62,7 +65,7 @@ def exact_recovery(
     solution = lad(span.directions, update, rounding=rounding, max_iterations=patience)
     hits = solution.residuals.T != 0
     recovered = (anchor.double() + solution.fitted.T).to(suspect.dtype)
-    beyond_chance = solution.zeros > solution.rank
+    beyond_chance = _chance(span, update, solution, rounding) < _BELIEVABLE
     return ExactFit(
         kernels=torch.where(hits, recovered, suspect),
         hits=hits,
@@ -71,3 +74,20 @@ def exact_recovery(
         margin=solution.margin,
         rank=solution.rank,
     )
+
+
+def _chance(span: Span, update: Tensor, solution: Solution, rounding: float) -> Tensor:
+    """Probability of as many zero residuals beyond the rank if no residual were truly zero, shape (kernels,).
+
+    Any l1 fit interpolates `rank` rows. Each other residual lies below its rounding level by accident, as often as
+    the density of residuals near zero says, here bounded by level / lower quartile; the count is Poisson.
+    """
+    reach = torch.linalg.vector_norm(span.directions, dim=1, keepdim=True)
+    level = rounding * (update.abs() + reach * torch.linalg.vector_norm(solution.coefficients, dim=0))
+    sizes = solution.residuals.abs().masked_fill(solution.residuals == 0, torch.inf).sort(dim=0).values
+    # Infinite where there is no residual at all: nothing is left to chance.
+    quartile = sizes.gather(0, (len(update) - solution.zeros)[None] // 4)[0]
+    by_accident = (len(update) - solution.rank) * level.mean(0) / quartile
+    beyond = (solution.zeros - solution.rank).clamp_min(0).double()
+    answer: Tensor = torch.special.gammainc(beyond, by_accident)
+    return torch.where(beyond > 0, answer, 1.0)
