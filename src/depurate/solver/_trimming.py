@@ -15,8 +15,8 @@ from depurate.solver._krylov import conjugate_gradients, smallest_eigenvalue
 from depurate.solver._problem import Problem
 from depurate.solver._vertex import Candidate, Vertex
 
-# Threshold in units of the mean residual of the rows kept. Below 2 good rows are lost at every round, above 4 hit
-# rows stay too long.
+# Threshold in units of the mean residual of the rows kept. At 1.5 good rows are lost at every round, at 3 hit
+# rows stay longer.
 _KEEP = 2.5
 _ROUNDS, _FINE_ROUNDS, _DUAL_ROUNDS = 16, 6, 10
 _LAST = 2
