@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -50,6 +51,9 @@ class Method(StrEnum):
 
 def main() -> None:
     """Run the command; bad input ends in one line on standard error and exit code 2."""
+    # Read when torch loads, which is later: idle threads sleep instead of spinning, or a machine that is busy with
+    # something else makes every small layer wait.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except InputError as error:
@@ -163,3 +167,38 @@ def inspect(suspect: Suspect, anchor: Anchor = None, json: Json = None, force: F
     from depurate.cli.inspect import run_inspect
 
     run_inspect(suspect, anchor, json, force)
+
+
+bench = typer.Typer(no_args_is_help=True, help="Run depurate side by side with its rivals.")
+app.add_typer(bench, name="bench")
+
+
+@bench.command()
+def solver(
+    out: Annotated[Path, typer.Option(help="Folder for solver.json, solver.md and solver.svg.")] = Path(
+        "runs/solver"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="Three small problems, a few minutes.")] = False,
+    columns: Annotated[int, typer.Option(help="Columns every rival solves.", min=1)] = 1,
+    limit: Annotated[float, typer.Option(help="Seconds a rival may take for one problem.", min=1)] = 120.0,
+    threads: Annotated[int, typer.Option(help="Threads for every process.", min=1)] = 1,
+    design: Annotated[
+        list[Path] | None, typer.Option(help="An .npz with an array `design`, run beside the Gaussian ones.")
+    ] = None,
+) -> None:
+    """Solve the same l1 regressions with depurate and with every solver one can install, one process each.
+
+    The rivals come with the extra `bench`; those that are not installed are named in the table.
+    """
+    from depurate.bench.solver import run
+
+    run(
+        out,
+        quick=quick,
+        designs=design or (),
+        columns=columns,
+        limit=limit,
+        threads=threads,
+        progress=lambda line: typer.echo(line, err=True),
+    )
+    typer.echo((out / "solver.md").read_text())

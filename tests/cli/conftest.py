@@ -1,0 +1,69 @@
+"""A small network on disk with everything that the command needs to purify it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+_ARCHITECTURE = """
+from torch import nn
+
+def net():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)
+    )
+
+def wider():
+    return nn.Sequential(
+        nn.Conv2d(1, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(180, 3)
+    )
+"""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Files in a folder, and the command run there."""
+
+    folder: Path
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from depurate.cli import main; main()", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    def purify(
+        self, *extra: str, suspect: str = "suspect.safetensors", images: str = "benign.npz", arch: str = "net"
+    ):
+        return self.run("purify", suspect, "--arch", f"arch.py:{arch}", "--images", images, *extra)
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()} - {"__pycache__"}
+
+
+@pytest.fixture
+def network() -> Callable[[], torch.nn.Module]:
+    def build() -> torch.nn.Module:
+        scope: dict[str, Callable[[], torch.nn.Module]] = {}
+        exec(_ARCHITECTURE, scope)
+        return scope["net"]().eval()
+
+    return build
+
+
+@pytest.fixture
+def work(tmp_path: Path, network: Callable[[], torch.nn.Module]) -> Workplace:
+    (tmp_path / "arch.py").write_text(_ARCHITECTURE)
+    torch.manual_seed(0)
+    save_file(network().state_dict(), tmp_path / "suspect.safetensors")
+    images = np.random.default_rng(0).random((60, 1, 8, 8), dtype=np.float32)
+    np.savez(tmp_path / "benign.npz", images=images)
+    return Workplace(tmp_path)

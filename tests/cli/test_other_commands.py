@@ -1,0 +1,70 @@
+"""`inspect`, `demo` and the help."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+
+def test_inspect_names_what_is_hit(work):
+    state = load_file(work.folder / "suspect.safetensors")
+    state["4.weight"][0, :2] = torch.tensor([float("inf"), 1e30])
+    save_file(state, work.folder / "hit.safetensors")
+    done = work.run("inspect", "hit.safetensors", "--anchor", "suspect.safetensors", "--json", "found.json")
+    assert done.returncode == 0, done.stderr
+    assert "2 of" in done.stdout
+    found = {entry["name"]: entry for entry in json.loads((work.folder / "found.json").read_text())}
+    assert (found["4.weight"]["nonfinite"], found["4.weight"]["absurd"]) == (1, 1)
+    assert found["0.weight"]["finding"] == "equal to the anchor"
+
+
+def test_inspect_refuses_an_anchor_of_another_shape(work):
+    save_file({"0.weight": torch.zeros(2)}, work.folder / "anchor.safetensors")
+    done = work.run("inspect", "suspect.safetensors", "--anchor", "anchor.safetensors")
+    assert done.returncode == 2 and "0.weight" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command", [(), ("demo",), ("purify",), ("inspect",), ("bench",), ("bench", "solver")]
+)
+def test_help_teaches(work, command):
+    done = work.run(*command, "--help")
+    assert done.returncode == 0 and "Usage" in done.stdout
+
+
+def test_version(work):
+    assert work.run("--version").stdout.startswith("depurate ")
+
+
+def test_demo_recovers_exactly_and_removes_the_backdoor(work):
+    done = work.run("demo", "--out", "demo")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((work.folder / "demo" / "demo.json").read_text())
+    assert figures["exact"]["certified"] == [501, 501]
+    assert max(figures["exact"]["kernels"], figures["exact"]["output"]) < 1e-12
+    assert figures["before"]["attack_success"] > 0.9
+    assert figures["after"]["attack_success"] < 0.1
+    assert figures["after"]["accuracy"] > figures["before"]["accuracy"] - 0.03
+    by_hand = work.run(
+        "purify",
+        "demo/suspect.safetensors",
+        "--arch",
+        "demo/network.py:digits_network",
+        "--images",
+        "demo/benign.npz",
+        "--out",
+        "by-hand.safetensors",
+        "--strength",
+        "0.3",
+    )
+    assert by_hand.returncode == 0, by_hand.stderr
+
+
+def test_demo_does_not_touch_a_folder_that_is_not_its_own(work):
+    (work.folder / "mine").mkdir()
+    (work.folder / "mine" / "letter.txt").write_text("dear")
+    done = work.run("demo", "--out", "mine")
+    assert done.returncode == 2 and "mine" in done.stderr
