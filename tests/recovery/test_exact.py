@@ -7,6 +7,15 @@ from depurate.recovery import exact_recovery
 from depurate.spans import Span
 
 
+@pytest.fixture(autouse=True)
+def single_thread():
+    """On matrices this small, threads wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def planted(rank=6, fan_in=80, kernels=12, share=0.1, dtype=torch.float64, scale=1.0, seed=0):
     generator = torch.Generator().manual_seed(seed)
     normal = lambda *shape: torch.randn(*shape, generator=generator).double()  # noqa: E731
@@ -93,7 +102,7 @@ def test_recovery_past_the_rank_breaks_down_without_a_false_certificate():
 
 
 @pytest.mark.parametrize(
-    ("rounding", "fan_in", "rank", "kernels"), [(1e-2, 65, 20, 40), (5e-2, 65, 20, 40), (1e-3, 500, 30, 40)]
+    ("rounding", "fan_in", "rank", "kernels"), [(1e-2, 65, 20, 16), (5e-2, 65, 20, 8), (1e-3, 300, 20, 16)]
 )
 @pytest.mark.parametrize("misfit", [1.0, 0.3])
 def test_residuals_within_rounding_by_accident_certify_nothing(rounding, fan_in, rank, kernels, misfit):
