@@ -12,6 +12,8 @@ from depurate.solver._problem import Problem
 # Below this the Cholesky pivot of an orthonormal basis restricted to some rows says: not of full rank, or too
 # close to it for normal equations.
 _PIVOT = 1e-6
+# The same for the LU factor of as many rows as coefficients.
+_SQUARE_PIVOT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,40 @@ def polish(
         right = problem.adjoint(dual)
         dual = dual - mask * problem.fit(torch.cholesky_solve(right[:, :, None], factor)[:, :, 0])
     inside = (problem.reach(dual).masked_fill(~small, 0.0) < 1).all(1)
+    vertex = Vertex(coefficients, residuals, dual, sound & inside)
+    square = (~vertex.accepted & (zero.sum(1) == problem.size)).nonzero()[:, 0]
+    if square.numel() and problem.own is None:
+        again = _polish_square(problem.take(square), zero[square])
+        for whole, part in (
+            (vertex.coefficients, again.coefficients),
+            (vertex.residuals, again.residuals),
+            (vertex.dual, again.dual),
+            (vertex.accepted, again.accepted),
+        ):
+            whole[square[again.accepted]] = part[again.accepted]
+    return vertex
+
+
+def _polish_square(problem: Problem, zero: Tensor) -> Vertex:
+    """Do the same by LU where there are as many rows as coefficients: normal equations square the condition."""
+    rows = zero.nonzero()[:, 1].view(zero.shape[0], problem.size)
+    factors = torch.linalg.lu_factor_ex(problem.basis[rows])
+    lower_upper, pivots = factors.LU, factors.pivots
+    sound = lower_upper.diagonal(dim1=1, dim2=2).abs().amin(1) > _SQUARE_PIVOT
+    lower_upper = torch.where(sound[:, None, None], lower_upper, torch.eye(problem.size).to(lower_upper))
+    coefficients = torch.zeros_like(problem.targets[:, : problem.size])
+    for _ in range(2):
+        right = problem.residuals(coefficients).gather(1, rows)[:, :, None]
+        coefficients = coefficients + torch.linalg.lu_solve(lower_upper, pivots, right)[:, :, 0]
+    residuals = problem.residuals(coefficients)
+    sound &= ((residuals.abs() <= problem.zero_level(coefficients)) | ~zero).all(1)
+    residuals = residuals.masked_fill(zero, 0.0)
+    dual = problem.signs(residuals)
+    for _ in range(2):
+        right = problem.adjoint(dual)[:, :, None]
+        move = torch.linalg.lu_solve(lower_upper, pivots, right, adjoint=True)[:, :, 0]
+        dual = dual.scatter_add(1, rows, -move)
+    inside = (problem.reach(dual).masked_fill(~zero, 0.0) < 1).all(1)
     return Vertex(coefficients, residuals, dual, sound & inside)
 
 
