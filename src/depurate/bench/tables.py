@@ -18,7 +18,14 @@ def table(comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
         return ""
     names = [entry.contender for entry in comparisons[0].entries]
-    head = ["d×r×p, ε, noise", *names, "fastest exact rival / ours", "certified", "worst gap", "flops / product"]
+    head = [
+        "d×r×p, ε, noise",
+        *names,
+        "fastest exact rival / ours",
+        "certified",
+        "worst gap",
+        "flops / product",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for comparison in comparisons:
         ours = comparison.entries[0].details

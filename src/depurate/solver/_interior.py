@@ -114,6 +114,15 @@ def zero_rows(problem: Problem, point: Iterate) -> Tensor:
     return residuals < scale[:, None] * room
 
 
+def likeliest_rows(problem: Problem, point: Iterate) -> Tensor:
+    """Mark as many rows as there are coefficients: those with the least residual for the room left in the dual."""
+    residuals = (point.above - point.below).abs()
+    room = torch.minimum(problem.upper - point.dual, problem.lower + point.dual)
+    ratio = residuals / room.clamp_min(torch.finfo(room.dtype).tiny)
+    rows = ratio.topk(min(problem.size, ratio.shape[1]), dim=1, largest=False).indices
+    return torch.zeros_like(ratio, dtype=torch.bool).scatter_(1, rows, True)
+
+
 def spread(problem: Problem, point: Iterate) -> Tensor:
     """Measure the relative complementarity gap of every problem."""
     gap = (point.above * (problem.upper - point.dual) + point.below * (problem.lower + point.dual)).sum(1)
@@ -158,6 +167,13 @@ def solve_interior(problem: Problem, tolerance: float, max_iterations: int) -> C
         stopped = ~finished & ((gap < tolerance * _BEYOND) | stuck)
         if iteration == max_iterations:
             stopped = ~finished
+        if bool(stopped.any()) and part.linear:
+            # The last try: the likeliest rows, as many as coefficients.
+            last = stopped.nonzero()[:, 0]
+            near, here = part.take(last), point.take(last)
+            vertex = polish(near, likeliest_rows(near, here), here.coefficients, here.dual, table)
+            done.put(alive[last[vertex.accepted]], vertex, vertex.accepted, iteration)
+            finished[last], stopped[last] = vertex.accepted, ~vertex.accepted
         if bool(stopped.any()):
             done.put_point(
                 problem, alive[stopped], point.coefficients[stopped], point.dual[stopped], iteration
