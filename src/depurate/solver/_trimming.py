@@ -19,7 +19,7 @@ from depurate.solver._vertex import Candidate, Vertex
 # rows stay longer.
 _KEEP = 2.5
 _ROUNDS, _FINE_ROUNDS, _DUAL_ROUNDS = 16, 6, 10
-_LAST = 2
+_LAST = 3
 # Steps of conjugate gradients in a coarse, a fine and a dual round, and of Lanczos for the smallest eigenvalue.
 _COARSE, _FINE, _DUAL, _PROBE = 3, 6, 8, 7
 # A threshold this small against the fit is near the end of single precision: go on in double.
