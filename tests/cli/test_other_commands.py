@@ -8,6 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from workplace import make_workplace
+
+
+@pytest.fixture
+def work(tmp_path):
+    return make_workplace(tmp_path)
+
 
 def test_inspect_names_what_is_hit(work):
     state = load_file(work.folder / "suspect.safetensors")

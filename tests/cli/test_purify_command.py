@@ -11,6 +11,13 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from workplace import make_workplace, network
+
+
+@pytest.fixture
+def work(tmp_path):
+    return make_workplace(tmp_path)
+
 
 def test_purify_writes_checkpoint_report_and_json(work):
     before = (work.folder / "suspect.safetensors").read_bytes()
@@ -139,7 +146,7 @@ def test_another_architecture_names_keys_and_shapes(work):
     _refused(work, done, "(4, 1, 3, 3)", "(5, 1, 3, 3)")
 
 
-def test_another_anchor_names_keys_and_shapes(work, network):
+def test_another_anchor_names_keys_and_shapes(work):
     state = {key: value.clone() for key, value in network().state_dict().items()}
     state["4.weight"] = torch.zeros(3, 100)
     save_file(state, work.folder / "anchor.safetensors")

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paper_networks import ACTIVATIONS, gaussian_data
 from scipy import stats
 
 from depurate import InputError
 from depurate.paper import PatchNetwork, disjoint_patches
+from paper_networks import ACTIVATIONS, gaussian_data
 
 SMALL = st.integers(1, 5)
 

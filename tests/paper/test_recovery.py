@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from paper_networks import ACTIVATIONS, gaussian_data, off_span, trained_on_gaussian
 
 from depurate import InputError
 from depurate.contamination import Cauchy, Constant, Gaussian, Uniform
 from depurate.paper import PatchNetwork, contaminate_network, recover, relative_errors, train
+from paper_networks import ACTIVATIONS, gaussian_data, off_span, trained_on_gaussian
 
 LAWS = [Gaussian(), Gaussian(1e6), Gaussian(1e-3), Uniform(), Cauchy(), Constant(), Constant(-5.0)]
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paper_networks import ACTIVATIONS, gaussian_data, off_span, trained_on_gaussian
 
 from depurate import InputError
 from depurate.paper import PatchNetwork, train
 from depurate.paper.training import gradients, tangent_gram
+from paper_networks import ACTIVATIONS, gaussian_data, off_span, trained_on_gaussian
 
 
 def autograd_network(network):

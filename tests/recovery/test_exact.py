@@ -126,3 +126,18 @@ def test_planted_noise_in_half_precision_is_still_certified(dtype):
     fit = exact_recovery(span, suspect, anchor, rounding)
     assert bool(fit.certified.all())
     assert float((fit.kernels - clean).norm() / clean.norm()) < rounding
+
+
+def test_rows_outside_the_reach_of_the_span_are_no_evidence():
+    generator = torch.Generator().manual_seed(4)
+    design = torch.randn(40, 6, generator=generator, dtype=torch.float64)
+    design[:20] = 0  # pixels that are black in every image: always fitted, whatever the coefficients
+    directions = torch.linalg.qr(design[20:]).Q
+    span = Span(torch.cat([torch.zeros(20, 6).double(), directions]), torch.full((6,), 1 / 6).double())
+    clean = (span.directions @ torch.randn(6, 200, generator=generator, dtype=torch.float64)).T
+    hit = torch.rand(clean.shape, generator=generator) < 0.45
+    noise = torch.randn(clean.shape, generator=generator, dtype=torch.float64)
+    fit = exact_recovery(span, torch.where(hit, clean + noise, clean), torch.zeros_like(clean), 1e-11)
+    wrong = (fit.kernels - clean).abs().amax(1) > 1e-9
+    assert wrong.any()
+    assert not (wrong & fit.certified).any()

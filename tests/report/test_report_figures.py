@@ -5,12 +5,12 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
-from report_records import backdoored, deep, held, histogram, layer, spectrum, troubled
 
 from depurate.recovery.records import Agreement, Histogram, Spectrum, Trial
 from depurate.report.figures import MULTIPLES, ROWS, agreement, noise_per_layer, residual_histograms, spectra
 from depurate.report.formats import percent, shorten
 from depurate.report.svg import Drawing
+from report_records import backdoored, deep, held, histogram, layer, spectrum, troubled
 
 NAN, INFINITE = float("nan"), float("inf")
 

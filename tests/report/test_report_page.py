@@ -9,11 +9,11 @@ from pathlib import Path
 
 import matplotlib
 import pytest
-from report_records import backdoored, certified, deep, held, layer, troubled
 
 from depurate.errors import InputError
 from depurate.recovery.records import Guarantee, Histogram, PurifyRecord, Spectrum
 from depurate.report import render_report, write_report
+from report_records import backdoored, certified, deep, held, layer, troubled
 
 VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}
 SOURCE = {"suspect": "suspect.safetensors", "suspect sha256": "9f86d0" * 10, "command": "depurate purify ..."}

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_records import backdoored, certified, held, layer, troubled
 
 from depurate.recovery.records import Agreement, Guarantee, LayerRecord, PurifyRecord
 from depurate.report.summary import key_numbers
 from depurate.report.verdict import HEADLINES, Verdict, judge
+from report_records import backdoored, certified, held, layer, troubled
 
 floats = st.floats(0, 2) | st.sampled_from([float("nan"), float("inf")])
 

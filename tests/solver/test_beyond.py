@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import highs_loss, sparse_noise
 
 from depurate.errors import InputError
 from depurate.solver import Status, lad
+from problems import highs_loss, sparse_noise
 
 
 def _convex(design, target, loss, ridge=0.0):

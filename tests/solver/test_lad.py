@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import highs_loss, sparse_noise
 
 from depurate.errors import InputError
 from depurate.solver import Status, lad
+from problems import highs_loss, sparse_noise
 
 
 @pytest.mark.parametrize("law", ["gaussian", "cauchy", "same-sign"])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from depurate.errors import InputError
 from depurate.paper.network import PatchNetwork
-from depurate.paper.refit import refit
+from depurate.recovery.refit import refit
 from depurate.solver import Solution, lad
 
 # Rounding errors of the weights in units of their last place: gradient descent of T steps adds about √T of them,

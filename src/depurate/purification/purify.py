@@ -172,7 +172,8 @@ def _weakness(strength: float) -> tuple[str, ...]:
 
 
 def _agreement(run: Run, recipe: Recipe, trials: tuple[Trial, ...]) -> Agreement | None:
-    if not run.benign.held_back:
+    # A recovery without a strength fits nothing to the images, so there is nothing to check on others.
+    if not run.benign.held_back or recipe.strength is None:
         return None
     chosen = next((trial.agreement for trial in trials if trial.chosen), None)
     return chosen or run.attempt(recipe, "checking on held-back images")

@@ -9,7 +9,7 @@ from depurate.recovery import Agreement, Trial
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 0.6)
 DEFAULT_STRENGTH = 0.1
-_TOLERATED_LOSS = 0.01
+_TOLERATED_LOSS = 0.02
 
 
 def choose_strength(

@@ -12,6 +12,7 @@ from depurate.recovery.records import (
     Spectrum,
     Trial,
 )
+from depurate.recovery.refit import Refit, refit
 from depurate.recovery.soft import soft_recovery
 from depurate.recovery.walk import LayerOutcome, Recipe, walk
 
@@ -24,6 +25,7 @@ __all__ = [
     "LayerRecord",
     "PurifyRecord",
     "Recipe",
+    "Refit",
     "Spectrum",
     "Trial",
     "batch_statistics",
@@ -31,6 +33,7 @@ __all__ = [
     "exact_recovery",
     "hit_kernels",
     "hit_statistics",
+    "refit",
     "soft_recovery",
     "walk",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from depurate.recovery.refit import refit
 from depurate.solver import Solution, lad
 from depurate.spans import Span
 
@@ -21,7 +22,8 @@ class ExactFit:
     Attributes:
         kernels: Shape (kernels, fan_in); entries with zero residual are the suspect's own, bit for bit.
         hits: Support of the noise found, same shape, bool.
-        certified: Shape (kernels,), bool: optimal, unique, and interpolating so many more rows than the rank that
+        certified: Shape (kernels,), bool: optimal and unique; every interpolated row confirmed by the others (rows
+            outside the span's reach, such as pixels that are always black, are no evidence); and so many of them that
             residuals without exact zeros, rounded as these weights are, do so with probability under 10⁻⁶.
         gap: Relative duality gap, shape (kernels,).
         margin: max|z| over rows of zero residual, shape (kernels,).
@@ -64,12 +66,13 @@ def exact_recovery(
     update = (suspect.double() - anchor.double()).T
     solution = lad(span.directions, update, rounding=rounding, max_iterations=patience)
     hits = solution.residuals.T != 0
-    recovered = (anchor.double() + solution.fitted.T).to(suspect.dtype)
-    beyond_chance = _chance(span, update, solution, rounding) < _BELIEVABLE
+    again = refit(span.directions, update, solution)
+    recovered = (anchor.double() + again.fitted.T).to(suspect.dtype)
+    beyond_chance = again.confirmed & (_chance(span, update, solution, rounding) < _BELIEVABLE)
     return ExactFit(
         kernels=torch.where(hits, recovered, suspect),
         hits=hits,
-        certified=solution.certified & beyond_chance & (not span.full),
+        certified=solution.certified & beyond_chance & (0 < span.rank < len(span.directions)),
         gap=solution.gap,
         margin=solution.margin,
         rank=solution.rank,

@@ -96,17 +96,18 @@ def walk(
     Yields:
         One `LayerOutcome` a site, in forward order.
     """
-    changed = False
+    softened = False
     for site in sites:
         started = time.perf_counter()
         if site.geometry is None:
-            outcome = _batchnorm(purified, site, batches, renew=changed and recipe.strength is not None)
+            outcome = _batchnorm(purified, site, batches, renew=softened)
             if outcome.hits.any():  # the suspect needs usable statistics too, or its outputs are no targets
                 usable = torch.where(outcome.hits, outcome.purified, outcome.suspect)
                 _write_statistics(suspect.get_submodule(site.name), usable)
         else:
             outcome = _layer(suspect, purified, anchor, site, batches, recipe)
-        changed = changed or not torch.equal(outcome.purified, outcome.suspect)
+        # Exact recovery and filling restore what training made, and its statistics with it; soft recovery does not.
+        softened = softened or outcome.method == "soft"
         yield replace(outcome, seconds=time.perf_counter() - started)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depurate import lad
-from depurate.paper.refit import refit
+from depurate.recovery.refit import refit
 
 
 def fitted_rows_confirm_each_other(design, zero):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -49,21 +48,18 @@ class Workplace:
         return {path.name for path in self.folder.iterdir()} - {"__pycache__"}
 
 
-@pytest.fixture
-def network() -> Callable[[], torch.nn.Module]:
-    def build() -> torch.nn.Module:
-        scope: dict[str, Callable[[], torch.nn.Module]] = {}
-        exec(_ARCHITECTURE, scope)
-        return scope["net"]().eval()
-
-    return build
+def network() -> torch.nn.Module:
+    """The network that `arch.py:net` builds."""
+    scope: dict[str, Callable[[], torch.nn.Module]] = {}
+    exec(_ARCHITECTURE, scope)
+    return scope["net"]().eval()
 
 
-@pytest.fixture
-def work(tmp_path: Path, network: Callable[[], torch.nn.Module]) -> Workplace:
-    (tmp_path / "arch.py").write_text(_ARCHITECTURE)
+def make_workplace(folder: Path) -> Workplace:
+    """Put a suspect, its architecture and benign images into a folder."""
+    (folder / "arch.py").write_text(_ARCHITECTURE)
     torch.manual_seed(0)
-    save_file(network().state_dict(), tmp_path / "suspect.safetensors")
+    save_file(network().state_dict(), folder / "suspect.safetensors")
     images = np.random.default_rng(0).random((60, 1, 8, 8), dtype=np.float32)
-    np.savez(tmp_path / "benign.npz", images=images)
-    return Workplace(tmp_path)
+    np.savez(folder / "benign.npz", images=images)
+    return Workplace(folder)
