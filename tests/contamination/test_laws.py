@@ -15,7 +15,7 @@ from depurate.contamination import Cauchy, Constant, Gaussian, Uniform
         (Uniform(2.0), stats.uniform(loc=-2, scale=4)),
         (Cauchy(0.1), stats.cauchy(scale=0.1)),
     ],
-    ids=repr,
+    ids=["gaussian", "uniform", "cauchy"],
 )
 def test_draws_follow_the_law(law, reference):
     values = law.draw(20_000, torch.Generator().manual_seed(3))

@@ -59,9 +59,6 @@ def main() -> None:
     except InputError as error:
         print(f"depurate: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("depurate: interrupted; nothing was written", file=sys.stderr)
-        sys.exit(130)
 
 
 @app.callback(invoke_without_command=True)
