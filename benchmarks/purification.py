@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from networks import badnet, lenet, resnet14, vgg
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
@@ -26,6 +25,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from depurate import purify
 from depurate.checkpoints import load_state, read_checkpoint, read_labelled
 from depurate.contamination import BadNets
+from networks import badnet, lenet, resnet14, vgg
 
 BENIGN = 500
 MEASURED = 2000
@@ -214,7 +214,8 @@ def line(row: Row) -> str:
         f"{row.accuracy:.1f}/{row.success:.1f}",
     )
     used = "-" if row.strength is None else f"{row.strength:g}"
-    return f"| {row.case} | {row.anchor} | {row.method} | {used} | {before} | {after} | {row.agreement} | {row.seconds:.0f} |"
+    cells = (row.case, row.anchor, row.method, used, before, after, row.agreement, f"{row.seconds:.0f}")
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> None:

@@ -12,16 +12,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from depurate import Guarantee, InputError, purify
 from networks import contaminate, convolutional, pictures, trained_on_few
 
-
-@pytest.fixture(autouse=True)
-def single_thread():
-    """On matrices this small, threads wait for each other ten times longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 NAN, INF = float("nan"), float("inf")
 
 

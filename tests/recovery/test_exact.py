@@ -7,15 +7,6 @@ from depurate.recovery import exact_recovery
 from depurate.spans import Span
 
 
-@pytest.fixture(autouse=True)
-def single_thread():
-    """On matrices this small, threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def planted(rank=6, fan_in=80, kernels=12, share=0.1, dtype=torch.float64, scale=1.0, seed=0):
     generator = torch.Generator().manual_seed(seed)
     normal = lambda *shape: torch.randn(*shape, generator=generator).double()  # noqa: E731
