@@ -85,7 +85,7 @@ def _prepare(out: Path) -> None:
 def _tell_exact(console: Console, demo: ExactDemo) -> None:
     done, of = demo.certified
     console.print(
-        f"   {demo.fraction:.0%} of all weights hit; worst kernel off by {demo.hit:.0%} of its size"
+        f"   {demo.fraction:.0%} of all weights hit; worst kernel off by {demo.hit:.0f} times its size"
     )
     console.print(f"   recovered in {demo.seconds:.1f} s, {done} of {of} weight vectors certified exact")
     console.print(
@@ -96,9 +96,8 @@ def _tell_exact(console: Console, demo: ExactDemo) -> None:
 
 def _tell_backdoor(console: Console, result: PurifyResult, before: Rates, after: Rates) -> None:
     console.print(layer_table(result.layers))
-    console.print(
-        f"   {'':14}{'accuracy':>10}{'attack success':>17}   (400 test digits, trigger: {ATTACK!r})"
-    )
+    console.print(f"   on 400 test digits; the trigger is {ATTACK!r}", soft_wrap=True)
+    console.print(f"   {'':14}{'accuracy':>10}{'attack success':>17}")
     for name, rate in (("suspect", before), ("purified", after)):
         console.print(f"   {name:14}{rate.accuracy:>10.1%}{rate.attack_success:>17.1%}")
     record = result.record
