@@ -141,12 +141,15 @@ CASES = (
 )
 
 
-def read_split(case: Case, data: Path) -> tuple[Tensor, Tensor]:
-    """Read a test set in an order that does not depend on class, pixels in [0, 1]."""
+def read_split(case: Case, data: Path, draw: int | None) -> tuple[Tensor, Tensor]:
+    """Read a test set in an order that does not depend on class, or in a random one; pixels in [0, 1]."""
     if case.images == "mnist":
-        return read_labelled("torchvision:MNIST", data_root=data)
-    images, labels = read_labelled(data / "cifar10" / "test.zip")
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+        images, labels = read_labelled("torchvision:MNIST", data_root=data)
+        if draw is None:
+            return images, labels
+    else:
+        images, labels = read_labelled(data / "cifar10" / "test.zip")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(draw or 0))
     return images[order], labels[order]
 
 
@@ -165,9 +168,9 @@ def answers(model: nn.Module, images: Tensor) -> Tensor:
         return torch.cat([model(batch).argmax(1) for batch in images.split(250)])
 
 
-def run(case: Case, data: Path, models: Path, methods: tuple[str, ...]) -> list[Row]:
+def run(case: Case, data: Path, models: Path, methods: tuple[str, ...], draw: int | None) -> list[Row]:
     """Purify one case with each method and measure."""
-    images, labels = read_split(case, data)
+    images, labels = read_split(case, data, draw)
     benign = (images[-BENIGN:] - case.mean) / case.deviation
     images, labels = images[:MEASURED], labels[:MEASURED]
     clean = (images - case.mean) / case.deviation
@@ -228,13 +231,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the rows as JSON")
     parser.add_argument("--only", help="run the cases whose name contains this")
     parser.add_argument("--methods", default="soft,auto")
+    parser.add_argument("--draw", type=int, help="split the test set at random by this seed instead")
     arguments = parser.parse_args()
     print("| suspect | anchor | method | strength | before ACC/ASR | after ACC/ASR | agreement | s |")
     print("|---|---|---|---|---|---|---|---|")
     rows: list[Row] = []
     for case in CASES:
         if arguments.only is None or arguments.only in case.name:
-            found = run(case, arguments.data, arguments.models, tuple(arguments.methods.split(",")))
+            found = run(
+                case, arguments.data, arguments.models, tuple(arguments.methods.split(",")), arguments.draw
+            )
             rows += found
             print(*map(line, found), sep="\n", flush=True)
     if arguments.out is not None:
