@@ -144,3 +144,9 @@ def test_nothing_changed_is_not_called_clean() -> None:
 def test_strength_is_told_with_where_it_comes_from(record: PurifyRecord, value: str, detail: str) -> None:
     (fact,) = (fact for fact in key_numbers(record) if fact.label.startswith("Strength"))
     assert (fact.value, fact.detail) == (value, detail)
+
+
+def test_no_certificate_is_claimed_where_every_layer_came_back_unchanged() -> None:
+    record = replace(certified(), guarantee=Guarantee.PARTIAL)
+    unchanged = tuple(replace(entry, guarantee=Guarantee.UNCHANGED, certified=0) for entry in record.layers)
+    assert "certified" not in words(judge(replace(record, layers=unchanged)))

@@ -91,7 +91,9 @@ def weakest(record: PurifyRecord) -> Guarantee:
     if not record.layers:
         return max(record.guarantee, Guarantee.UNCHANGED, key=STRONGEST_FIRST.index)
     if not changed:
-        return Guarantee.UNCHANGED if record.guarantee is Guarantee.EXACT else record.guarantee
+        # No changed layer bears out a claim of certificates.
+        certified = record.guarantee in (Guarantee.EXACT, Guarantee.PARTIAL)
+        return Guarantee.UNCHANGED if certified else record.guarantee
     found = max(*changed, record.guarantee, key=STRONGEST_FIRST.index)
     # A record that calls itself unchanged but lists changed layers contradicts itself: claim nothing from it.
     return Guarantee.APPROXIMATE if found is Guarantee.UNCHANGED else found
