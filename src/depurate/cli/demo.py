@@ -15,7 +15,6 @@ from rich.text import Text
 from safetensors.torch import save_file
 
 from depurate.cli.console import agreement_words, guarantee_text, layer_table, progress_bars
-from depurate.cli.outputs import write_text
 from depurate.demo import (
     ATTACK,
     Backdoored,
@@ -30,6 +29,7 @@ from depurate.demo import (
 )
 from depurate.errors import InputError
 from depurate.purification import PurifyResult
+from depurate.text_files import write_text
 
 _FRACTION = 0.3
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from depurate.analysis import inspect_state
 from depurate.checkpoints import Checkpoint, read_checkpoint
 from depurate.cli.console import finding_table
-from depurate.cli.outputs import check_free, write_text
+from depurate.cli.outputs import check_free
 from depurate.errors import InputError
+from depurate.text_files import write_text
 
 
 def run_inspect(suspect: Path, anchor: Path | None, out: Path | None, force: bool) -> None:

@@ -1,9 +1,7 @@
-"""Output files: checked before any work is done, written whole or not at all, never over something by accident."""
+"""Output files: checked before any work is done, never over something by accident."""
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 
 from depurate.errors import InputError
@@ -30,19 +28,3 @@ def check_free(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> Non
         raise InputError(f"{path}: is one of the input files; choose another name")
     if not force:
         raise InputError(f"{path}: exists already; choose another name or give --force")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that it appears only when complete.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)  # noqa: PTH105 - the one call that replaces atomically on every system
-    except OSError as error:
-        raise InputError(f"{path}: could not be written ({error})") from error
-    finally:
-        partial.unlink(missing_ok=True)

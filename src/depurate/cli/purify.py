@@ -20,10 +20,11 @@ from depurate.checkpoints import (
     read_images,
 )
 from depurate.cli.console import print_summary, progress_bars
-from depurate.cli.outputs import check_free, write_text
+from depurate.cli.outputs import check_free
 from depurate.errors import InputError
 from depurate.purification import PurifyResult, purify
 from depurate.recovery import Guarantee
+from depurate.text_files import write_text
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from depurate.report.figures import agreement, noise_per_layer, residual_histogr
 from depurate.report.formats import count, duration, legible, percent, plural, scientific
 from depurate.report.summary import key_numbers
 from depurate.report.verdict import hit_share, hits, judge, supported
+from depurate.text_files import write_text
 
 NO_SOURCE: Mapping[str, str] = MappingProxyType({})
 
@@ -91,13 +92,7 @@ def write_report(
         raise InputError(f"{target}: the folder {target.parent} does not exist")
     if target.is_dir():
         raise InputError(f"{target}: is a folder, not a file to write the report to")
-    page = render_report(record, title=title, source=source)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(page, encoding="utf-8", newline="\n")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(target, render_report(record, title=title, source=source))
     return target
 
 
