@@ -38,6 +38,17 @@ def test_a_rival_over_its_time_is_recorded_as_such(tmp_path):
     assert result.entries[1].note == "over 0 s"
 
 
+def test_a_rival_expected_to_be_over_its_time_is_not_run(tmp_path):
+    problems = [Case(40, 3, 1, 0.2), Case(4000, 3, 1, 0.2)]
+    results = run(tmp_path, problems=problems, rivals=["highs-ipm"], limit=20)
+    assert [result.entries[1].note for result in results] == ["", "not run"]
+
+
+def test_memory_is_that_of_few_copies_of_the_targets(tmp_path):
+    (result,) = run(tmp_path, problems=[Case(400, 20, 8192, 0.1)], rivals=[])
+    assert 2.5 < result.entries[0].details["peak_in_targets"] <= 6
+
+
 def test_designs_come_from_files_too(tmp_path):
     path = tmp_path / "patches.npz"
     np.savez(path, design=np.random.default_rng(0).standard_normal((30, 6)))

@@ -43,3 +43,48 @@ def highs_loss(design, target, lower=1.0, upper=1.0):
     # HiGHS meets its equations to a tolerance only, so the loss is recomputed from the coefficients it found.
     residual = target / size - design @ result.x[:columns]
     return (up * residual.clip(0) + low * (-residual).clip(0)).sum() * size
+
+
+def problem(kind, rng, rows, columns, targets):
+    """Design and targets of one of KINDS."""
+    design, y = rng.standard_normal((rows, columns)), rng.standard_normal((rows, targets))
+    if kind == "integers":
+        design = rng.integers(-1, 2, (rows, columns)).astype(float)
+        y = rng.integers(-3, 4, (rows, targets)).astype(float)
+    if kind == "duplicated columns":
+        design[:, -1] = design[:, 0]
+    if kind == "zero column":
+        design[:, 0] = 0
+    if kind == "badly scaled":
+        design, y = design * 10.0 ** rng.uniform(-8, 8, columns), y * 10.0 ** rng.uniform(-8, 8, targets)
+    if kind == "location":
+        design = np.ones((rows, 1))
+    if kind == "sparse noise":
+        y = design @ rng.standard_normal((columns, targets)) + (rng.random((rows, targets)) < 0.2) * y
+    if kind == "repeated rows":
+        design = design[rng.integers(0, rows, rows)]
+    if kind == "uneven rows":
+        design = design * 10.0 ** rng.uniform(-4, 4, (rows, 1))
+    if kind == "duplicated targets":
+        y[:, -1] = y[:, 0]
+    if kind == "huge noise":
+        y = design @ rng.standard_normal((columns, targets)) + (rng.random((rows, targets)) < 0.2) * y * 1e8
+    if kind == "low rank":
+        design = design[:, :1] @ rng.standard_normal((1, columns))
+    return design, y
+
+
+KINDS = [
+    "generic",
+    "integers",
+    "duplicated columns",
+    "zero column",
+    "badly scaled",
+    "location",
+    "sparse noise",
+    "repeated rows",
+    "uneven rows",
+    "low rank",
+    "duplicated targets",
+    "huge noise",
+]

@@ -106,7 +106,7 @@ def test_reweighting_recovers_past_the_reach_of_the_plain_norm():
     assert (dual.abs() <= again.weights * (1 + 1e-12)).all()
 
 
-@pytest.mark.parametrize("method", ["trimming", "interior", "auto"])
+@pytest.mark.parametrize("method", ["trimming", "descent", "interior", "auto"])
 def test_every_method_alone_undoes_sparse_noise(method):
     design, clean, y = sparse_noise(300, 60, 12, 0.2)
     solution = lad(design, y, method=method)
@@ -114,9 +114,11 @@ def test_every_method_alone_undoes_sparse_noise(method):
     assert bool(solution.certified.all())
 
 
-def test_a_large_generic_problem_is_solved_to_a_vertex():
-    design, _, y = sparse_noise(300, 120, 6, 1.0)
-    solution = lad(design, y)
+@pytest.mark.parametrize("law", ["gaussian", "cauchy"])
+@pytest.mark.parametrize("method", ["descent", "interior", "auto"])
+def test_a_large_generic_problem_is_solved_to_a_vertex(method, law):
+    design, _, y = sparse_noise(300, 120, 6, 1.0, law)
+    solution = lad(design, y, method=method)
     assert set(solution.status) == {Status.CERTIFIED}
     assert (solution.zeros == solution.rank).all()
     assert float(solution.objective[0]) == pytest.approx(highs_loss(design, y[:, 0]), rel=1e-8)
@@ -135,6 +137,7 @@ def test_a_large_generic_problem_is_solved_to_a_vertex():
         ({"extra": torch.ones(2, 1, 1), "ridge": 1.0}, "extra: not together with ridge=1.0"),
         ({"reweight": 2, "ridge": 1.0}, "reweight: 2"),
         ({"method": "trimming", "huber": 1.0}, "trimming"),
+        ({"method": "descent", "ridge": 1.0}, "descent"),
     ],
 )
 def test_bad_options_are_named(options, message):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from depurate.errors import InputError
 from depurate.solver import Status, lad
-from problems import highs_loss, sparse_noise
+from problems import KINDS, highs_loss, problem, sparse_noise
 
 
 @pytest.mark.parametrize("law", ["gaussian", "cauchy", "same-sign"])
@@ -40,46 +40,8 @@ def test_one_target_gives_one_dimensional_fields():
     assert (solution.fitted - clean[:, 0]).norm() <= 1e-12 * clean.norm()
 
 
-def _problem(kind, rng, rows, columns, targets):
-    design, y = rng.standard_normal((rows, columns)), rng.standard_normal((rows, targets))
-    if kind == "integers":
-        design = rng.integers(-1, 2, (rows, columns)).astype(float)
-        y = rng.integers(-3, 4, (rows, targets)).astype(float)
-    if kind == "duplicated columns":
-        design[:, -1] = design[:, 0]
-    if kind == "zero column":
-        design[:, 0] = 0
-    if kind == "badly scaled":
-        design, y = design * 10.0 ** rng.uniform(-8, 8, columns), y * 10.0 ** rng.uniform(-8, 8, targets)
-    if kind == "location":
-        design = np.ones((rows, 1))
-    if kind == "sparse noise":
-        y = design @ rng.standard_normal((columns, targets)) + (rng.random((rows, targets)) < 0.2) * y
-    if kind == "repeated rows":
-        design = design[rng.integers(0, rows, rows)]
-    if kind == "uneven rows":
-        design = design * 10.0 ** rng.uniform(-4, 4, (rows, 1))
-    if kind == "low rank":
-        design = design[:, :1] @ rng.standard_normal((1, columns))
-    return design, y
-
-
-KINDS = [
-    "generic",
-    "integers",
-    "duplicated columns",
-    "zero column",
-    "badly scaled",
-    "location",
-    "sparse noise",
-    "repeated rows",
-    "uneven rows",
-    "low rank",
-]
-
-
 def _compare(kind, seed, rows, columns):
-    design, y = _problem(kind, np.random.default_rng(seed), rows, columns, 2)
+    design, y = problem(kind, np.random.default_rng(seed), rows, columns, 2)
     solution = lad(torch.tensor(design), torch.tensor(y))
     assert Status.INEXACT not in solution.status
     for column in range(2):
@@ -108,7 +70,7 @@ def test_objective_of_larger_problems_is_that_of_highs(kind, seed, rows, columns
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(4, 40), columns=st.integers(1, 6))
 def test_every_proof_holds_when_recomputed(seed, rows, columns):
-    design, y = _problem("generic", np.random.default_rng(seed), rows, columns, 3)
+    design, y = problem("generic", np.random.default_rng(seed), rows, columns, 3)
     design, y = torch.tensor(design), torch.tensor(y)
     solution = lad(design, y)
     assert (design.T @ solution.dual).abs().max() <= 1e-12
@@ -138,6 +100,48 @@ def test_laws_of_equivariance(seed):
     assert torch.allclose(mix @ lad(design @ mix, y).coefficients, base.coefficients, **close)
     alone = torch.stack([lad(design, y[:, column]).coefficients for column in range(3)], 1)
     assert torch.allclose(alone, base.coefficients, **close)
+
+
+def test_fitted_keeps_its_digits_where_the_noise_is_huge():
+    design, clean, y = sparse_noise(300, 30, 8, 0.1)
+    y = clean + (y - clean) * 1e9
+    solution = lad(design, y)
+    assert bool(solution.certified.all())
+    assert ((solution.fitted - clean).norm(dim=0) <= 1e-13 * clean.norm(dim=0)).all()
+
+
+def test_rounding_may_differ_from_target_to_target():
+    design, _, y = sparse_noise(200, 20, 3, 0.2)
+    y = y + 1e-5 * torch.rand(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(1))
+    loose, tight = lad(design, y, rounding=1e-3), lad(design, y)
+    mixed = lad(design, y, rounding=torch.tensor([1e-3, 1e-11, 1e-3], dtype=torch.float64))
+    assert (loose.zeros > 100).all() and (tight.zeros == 20).all()
+    assert mixed.zeros.tolist() == [int(loose.zeros[0]), 20, int(loose.zeros[2])]
+
+
+@pytest.mark.parametrize("rounding", [torch.ones(2), float("nan"), -1.0])
+def test_bad_rounding_is_named(rounding):
+    with pytest.raises(InputError, match="rounding"):
+        lad(torch.ones(4, 1), torch.ones(4, 3), rounding=rounding)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.15, 0.3, 0.45])
+def test_batch_equals_loop_on_every_path(share):
+    design, _, y = sparse_noise(160, 40, 12, share)
+    together = lad(design, y)
+    for column in range(12):
+        alone = lad(design, y[:, column])
+        assert torch.allclose(alone.fitted, together.fitted[:, column], rtol=1e-9, atol=1e-9)
+        assert alone.status[0] == together.status[column]
+
+
+def test_targets_inside_the_span_and_out_of_it_together():
+    design, clean, y = sparse_noise(120, 30, 6, 0.2)
+    y[:, ::2] = clean[:, ::2]
+    solution = lad(design, y)
+    assert (solution.zeros[::2] == 120).all()
+    assert ((solution.fitted - clean).norm(dim=0) <= 1e-12 * clean.norm(dim=0)).all()
+    assert bool(solution.certified.all())
 
 
 def test_a_zero_design_leaves_the_targets_as_residuals():

@@ -48,6 +48,8 @@ SIZES = (
     (2304, 460, 256),
     (4608, 920, 512),
 )
+# Many targets, against which the memory that does not depend on them is small.
+MANY = Case(1152, 230, 4096, 0.1)
 LAWS = ("gaussian", "cauchy", "same-sign")
 
 

@@ -24,7 +24,10 @@ def table(comparisons: Sequence[Comparison]) -> str:
         "fastest exact rival / ours",
         "certified",
         "worst gap",
-        "flops / product",
+        "Mflop a column",
+        "products by flops",
+        "by time",
+        "memory, in targets",
     ]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for comparison in comparisons:
@@ -36,7 +39,10 @@ def table(comparisons: Sequence[Comparison]) -> str:
             "" if ratio is None else f"{ratio:.0f}×",
             f"{ours['certified']:.0f}/{comparison.case.targets}",
             f"{ours['gap']:.0e}",
+            f"{ours['flops'] / comparison.case.targets / 1e6:.3g}",
             f"{ours['flops'] / ours['flops_of_a_product']:.0f}",
+            f"{ours['products_by_time']:.0f}",
+            f"{ours['peak_in_targets']:.1f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

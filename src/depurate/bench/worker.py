@@ -1,4 +1,4 @@
-"""One contender in one process: `python -m depurate.bench.worker PROBLEM.npz NAME COLUMNS` prints one JSON line.
+"""One contender in one process: `python -m depurate.bench.worker PROBLEM.npz NAME COLUMNS LIMIT` prints one JSON line.
 
 Times are CPU seconds of this process as well as wall seconds: on a machine shared with others only the former mean
 something.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,10 +44,14 @@ def measure_ours(design: Array, targets: Array, clean: Array) -> dict[str, Any]:
     from depurate.solver import lad
 
     matrix, rows = torch.as_tensor(design), torch.as_tensor(targets)
+    few = min(40, len(design))
+    lad(matrix[:few, :2], rows[:few, :2])
+    before_all = _restart_peak()
+    lad(matrix, rows)
+    peak = _peak() - before_all
     basis, flat = torch.linalg.qr(matrix).Q, rows.T.contiguous()
     with FlopCounterMode(display=False) as counter:
         solution = lad(matrix, rows)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wall, cpu, product = [], [], []
     for _ in range(_REPEATS):
         before = time.perf_counter(), time.process_time()
@@ -67,20 +73,44 @@ def measure_ours(design: Array, targets: Array, clean: Array) -> dict[str, Any]:
         "flops": int(counter.get_total_flops()),
         "flops_of_a_product": 4 * design.size * count,
         "products_by_time": min(cpu) / min(product),
-        "peak_bytes": peak * 1024,
+        "peak_bytes": peak,
+        "peak_in_targets": peak / targets.nbytes,
     }
 
 
-def main(path: str, name: str, columns: int) -> None:
-    """Measure one contender on one problem file and print the result."""
+def _restart_peak() -> int:
+    """Forget the peak of this process's memory so far, where the system can; give the bytes in use now."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status_bytes(status, "VmRSS")
+
+
+def _peak() -> int:
+    """Give the peak of this process's memory in bytes."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return _status_bytes(status, "VmHWM")
+
+
+def _status_bytes(status: Path, name: str) -> int:
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024
+
+
+def main(path: str, name: str, columns: int, limit: float) -> None:
+    """Measure one contender on one problem file and print the result; after `limit` CPU seconds SIGPROF ends it."""
     with np.load(path) as problem:
         design, clean, targets = problem["design"], problem["clean"], problem["targets"]
     if name == "depurate":
         result = measure_ours(design, targets, clean)
     else:
+        signal.setitimer(signal.ITIMER_PROF, limit)
         result = measure_rival(name, design, targets[:, :columns])
     print(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from depurate.solver._gram import lower_gram
+
 # A Gram matrix of unit columns whose Cholesky factor keeps its diagonal above this has condition number below
 # about 1e4, so two rounds of Cholesky QR reach machine precision.
 _SAFE_PIVOT = 1e-3
@@ -55,21 +57,22 @@ def _cholesky_qr(matrix: Tensor) -> Basis | None:
     rows, columns = matrix.shape
     if columns == 0 or columns > rows:
         return None
-    norms = matrix.norm(dim=0)
-    if bool((norms == 0).any()):
-        return None
-    vectors = matrix / norms
-    back = torch.diag(1 / norms)
+    vectors, back = matrix, None
     for _ in range(2):
-        factor, info = torch.linalg.cholesky_ex(vectors.T @ vectors)
+        gram = lower_gram(vectors)
+        scale = gram.diagonal().rsqrt()
+        if not bool(scale.isfinite().all()):
+            return None
+        factor, info = torch.linalg.cholesky_ex(gram.mul_(scale[:, None]).mul_(scale))
         if int(info) or float(factor.diagonal().amin()) < _SAFE_PIVOT:
             return None
-        # Q ← Q L⁻ᵀ; coefficients follow by the same map, kept transposed.
-        vectors = torch.linalg.solve_triangular(factor.T, vectors, upper=True, left=False)
-        back = torch.linalg.solve_triangular(factor, back, upper=False)
+        # Q ← Q D L⁻ᵀ; coefficients follow by the same map, kept transposed.
+        inverse = torch.linalg.solve_triangular(factor, torch.diag(scale), upper=False)
+        vectors = vectors @ inverse.T
+        back = inverse if back is None else inverse @ back
         if float(factor.diagonal().amin()) > _EASY_PIVOT:
             break
-    return Basis(vectors.contiguous(), back)
+    return None if back is None else Basis(vectors, back)
 
 
 def _svd(matrix: Tensor) -> Basis:

@@ -65,9 +65,11 @@ def certify(problem: Problem, coefficients: Tensor, residuals: Tensor, dual: Ten
         slack = slack + 0.5 * problem.smoothing * dual.square()
     error = error + slack.sum(1)
     gap = torch.where(objective > 0, error / objective.clamp_min(torch.finfo(error.dtype).tiny), error)
-    zero = residuals == 0
-    margin = problem.reach(dual).masked_fill(~zero, 0.0).amax(1)
-    return Certificate(objective, gap, margin, zero.sum(1), dual)
+    support = residuals.sign().abs_()
+    reach = problem.reach(dual)
+    margin = reach.addcmul_(reach, support, value=-1).amax(1)
+    zeros = (residuals.shape[1] - support.sum(1)).long()
+    return Certificate(objective, gap, margin, zeros, dual)
 
 
 def strictly_convex(problem: Problem, dual: Tensor) -> Tensor:

@@ -41,16 +41,26 @@ def weighted_gram(basis: Tensor, weights: Tensor, table: Tensor | None = None) -
         return torch.cat([(basis.T * part[:, None, :]) @ basis for part in torch.split(weights, chunk)])
     full = basis.new_zeros(weights.shape[0], rank, rank)
     for index, weight in enumerate(weights):
-        _lower_gram(basis, weight, full[index])
+        _weigh(basis, weight, full[index])
     return full
 
 
-def _lower_gram(basis: Tensor, weight: Tensor, out: Tensor) -> None:
+def lower_gram(basis: Tensor) -> Tensor:
+    """Compute BᵀB, of which only the lower triangle is sure to be filled in."""
+    gram = basis.new_zeros(basis.shape[1], basis.shape[1])
+    _fill_lower(basis.T, basis, gram)
+    return gram
+
+
+def _weigh(basis: Tensor, weight: Tensor, out: Tensor) -> None:
     """Fill the block lower triangle of Qᵀ diag(w) Q from the rows that have any weight."""
     rows = weight.nonzero()[:, 0]
     if rows.numel() < 0.8 * weight.numel():
         basis, weight = basis[rows], weight[rows]
-    scaled = (basis * weight[:, None]).T
+    _fill_lower((basis * weight[:, None]).T, basis, out)
+
+
+def _fill_lower(left: Tensor, right: Tensor, out: Tensor) -> None:
     for start in range(0, out.shape[0], _BLOCK):
         stop = min(start + _BLOCK, out.shape[0])
-        torch.mm(scaled[start:stop], basis[:, :stop], out=out[start:stop, :stop])
+        torch.mm(left[start:stop], right[:, :stop], out=out[start:stop, :stop])

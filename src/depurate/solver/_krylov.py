@@ -11,7 +11,7 @@ def conjugate_gradients(basis: Tensor, mask: Tensor, right: Tensor, steps: int) 
 
     Args:
         basis: Q, shape (d, k).
-        mask: Shape (p, d), in the dtype of the basis.
+        mask: Shape (p, d), 0 or 1 in the dtype of the basis.
         right: Shape (p, k); solved in the dtype of the basis, returned in its own.
         steps: Products with the matrix.
     """
@@ -21,11 +21,15 @@ def conjugate_gradients(basis: Tensor, mask: Tensor, right: Tensor, steps: int) 
     solution, direction = torch.zeros_like(residual), residual
     energy = (residual * residual).sum(1, keepdim=True)
     for step in range(steps):
-        image = ((direction @ basis.T).mul_(mask)) @ basis
+        across = (direction @ basis.T).mul_(mask)
+        # |Q_Z p|² is pᵀ(Q_ZᵀQ_Z)p, so that the last step needs no second product.
+        if step + 1 == steps:
+            power = torch.linalg.vector_norm(across, dim=1, keepdim=True).square_()
+            solution = torch.addcmul(solution, energy / power.clamp_min_(tiny), direction)
+            break
+        image = across @ basis
         length = energy / (direction * image).sum(1, keepdim=True).clamp_min(tiny)
         solution = torch.addcmul(solution, length, direction)
-        if step + 1 == steps:
-            break
         residual = torch.addcmul(residual, length, image, value=-1)
         before, energy = energy, (residual * residual).sum(1, keepdim=True)
         direction = torch.addcmul(residual, energy / before.clamp_min(tiny), direction)

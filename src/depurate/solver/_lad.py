@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from depurate.errors import InputError
-from depurate.solver._certificate import certify, strictly_convex
-from depurate.solver._problem import Problem
-from depurate.solver._setup import ROUNDING, TOLERANCE, Options, Setup, check, set_up
-from depurate.solver._solution import Solution, Status
+from depurate.solver._assemble import assemble
+from depurate.solver._setup import ROUNDING, TOLERANCE, Options, check, set_up
+from depurate.solver._solution import Solution
 from depurate.solver._solve import METHODS, reweigh, solve, weighted
-from depurate.solver._vertex import Candidate
 
 
 def lad(
@@ -29,7 +27,7 @@ def lad(
     extra: Tensor | None = None,
     reweight: int = 0,
     tolerance: float | None = None,
-    rounding: float | None = None,
+    rounding: float | Tensor | None = None,
     max_iterations: int = 100,
     progress: Callable[[int, int], None] | None = None,
 ) -> Solution:
@@ -45,7 +43,8 @@ def lad(
     Args:
         design: A, shape (d, r), float64 or float32, CPU or CUDA. Any rank; r ≥ d is allowed.
         targets: Y, shape (d, p) or (d,), dtype and device of the design.
-        method: `auto`; or `trimming` (only sparse noise, other targets are left unsolved) or `interior`.
+        method: `auto`; or `trimming` (only sparse noise, other targets are left unsolved), `descent` (linear programs
+            without `extra`; targets past its pivots are left unsolved) or `interior`.
         quantile: The conditional quantile that is fitted, between 0 and 1; the objective is twice the pinball
             loss, so that 1/2 is ‖·‖₁.
         weights: w, shape (d,) or (d, p), nonnegative; below 1e-12 of a target's largest they count as that.
@@ -57,7 +56,7 @@ def lad(
             certificate then speaks of the weighted problem.
         tolerance: Relative gap to reach; default 1e-9 in float64 and 1e-4 in float32.
         rounding: Relative size of rounding errors in the data, below which a residual counts as zero;
-            default 1e-11 in float64 and 2e-5 in float32.
+            default 1e-11 in float64 and 2e-5 in float32. A number, or one a target, shape (p,).
         max_iterations: Steps of a method at most.
         progress: Called with (targets done, targets).
 
@@ -78,8 +77,12 @@ def lad(
     check(design, targets, options)
     _check_method(method, options, reweight)
     tolerance = TOLERANCE[design.dtype] if tolerance is None else tolerance
-    rounding = ROUNDING[design.dtype] if rounding is None else rounding
-    setup = set_up(design, targets[:, None] if targets.ndim == 1 else targets, options, rounding)
+    setup = set_up(
+        design,
+        targets[:, None] if targets.ndim == 1 else targets,
+        options,
+        _levels(rounding, design, targets),
+    )
     problem, last = setup.problem, None
     found = solve(problem, method, tolerance / 10, max_iterations)
     if reweight:
@@ -87,50 +90,28 @@ def lad(
         problem = weighted(problem, last)
     if progress is not None:
         progress(problem.targets.shape[0], problem.targets.shape[0])
-    solution = _solution(setup, problem, found, last, tolerance, method)
+    solution = assemble(setup, problem, found, last, tolerance, method)
     return solution.cast(design.dtype, targets.ndim == 1, time.perf_counter() - started)
+
+
+def _levels(rounding: float | Tensor | None, design: Tensor, targets: Tensor) -> Tensor:
+    """Bring `rounding` to shape (1, 1) or (p, 1)."""
+    if rounding is None:
+        rounding = ROUNDING[design.dtype]
+    levels = torch.as_tensor(rounding, dtype=torch.float64, device=design.device)
+    count = 1 if targets.ndim == 1 else targets.shape[1]
+    if levels.shape not in ((), (count,)):
+        raise InputError(f"rounding: shape {tuple(levels.shape)}; expected a number or shape ({count},)")
+    if not bool(((levels >= 0) & levels.isfinite()).all()):
+        raise InputError(f"rounding: {rounding}; expected finite numbers, zero or above")
+    return levels.reshape(-1, 1)
 
 
 def _check_method(method: str, options: Options, reweight: int) -> None:
     if method != "auto" and method not in METHODS:
         raise InputError(f"method: {method!r}; expected auto or one of {', '.join(METHODS)}")
     plain = not (options.huber or options.ridge)
-    if method == "trimming" and (not plain or options.extra is not None):
-        raise InputError("method: 'trimming' takes no huber, ridge or extra; use auto")
+    if method in ("trimming", "descent") and (not plain or options.extra is not None):
+        raise InputError(f"method: {method!r} takes no huber, ridge or extra; use auto")
     if reweight and not plain:
         raise InputError(f"reweight: {reweight}; not together with huber or ridge")
-
-
-def _solution(
-    setup: Setup, problem: Problem, found: Candidate, weights: Tensor | None, tolerance: float, method: str
-) -> Solution:
-    proof = certify(problem, found.coefficients, found.residuals, found.dual)
-    optimal = proof.gap <= tolerance
-    sure = found.vertex & (proof.margin < 1) if problem.linear else strictly_convex(problem, proof.dual)
-    unique = optimal & sure
-    state = tuple(
-        Status.CERTIFIED if certain else Status.OPTIMAL if good else Status.INEXACT
-        for certain, good in zip(unique.tolist(), optimal.tolist(), strict=True)
-    )
-    coefficients, own = setup.coefficients(found.coefficients)
-    exact = found.residuals == 0
-    fitted = torch.where(exact, setup.targets, (problem.targets - found.residuals) * setup.size)
-    return Solution(
-        coefficients=coefficients.T,
-        extra_coefficients=None if own is None else own.T,
-        fitted=fitted.T,
-        residuals=(found.residuals * setup.size).T,
-        dual=proof.dual.T,
-        objective=proof.objective * setup.size[:, 0],
-        gap=proof.gap,
-        margin=proof.margin,
-        unique=unique,
-        zeros=proof.zeros,
-        certified=unique,
-        status=state,
-        iterations=found.iterations,
-        weights=None if weights is None else weights.T,
-        rank=setup.basis.rank,
-        method=method,
-        seconds=0.0,
-    )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from depurate.solver._gram import weighted_gram
+from depurate.solver._masks import largest
 
 
 @dataclass(frozen=True)
@@ -20,20 +21,23 @@ class Problem:
 
     Attributes:
         basis: Q, shape (d, k), orthonormal columns.
+        lengths: Norms of the rows of Q, shape (d,).
         targets: Shape (p, d): one problem a row, so that finished ones can be taken out cheaply.
         lower: Shape (1, 1) or (p, d), nonnegative.
         upper: Shape (1, 1) or (p, d), nonnegative.
-        rounding: Relative size of the targets' own rounding errors; smaller residuals count as zero.
+        rounding: Relative size of the targets' own rounding errors, shape (1, 1) or (p, 1); smaller residuals count as
+            zero.
         own: Eᵀ, shape (p, q, d), orthonormal rows orthogonal to Q, or zero rows where nothing was left of them.
         smoothing: s, shape (p, 1), or None for zero.
         ridge: R, shape (p, k, k), or None for zero; without `own` columns.
     """
 
     basis: Tensor
+    lengths: Tensor
     targets: Tensor
     lower: Tensor
     upper: Tensor
-    rounding: float
+    rounding: Tensor
     own: Tensor | None = None
     smoothing: Tensor | None = None
     ridge: Tensor | None = None
@@ -56,6 +60,7 @@ class Problem:
             targets=self.targets[rows],
             lower=self.lower if whole else self.lower[rows],
             upper=self.upper if whole else self.upper[rows],
+            rounding=self.rounding if self.rounding.shape[0] == 1 else self.rounding[rows],
             own=None if self.own is None else self.own[rows],
             smoothing=None if self.smoothing is None else self.smoothing[rows],
             ridge=None if self.ridge is None else self.ridge[rows],
@@ -115,7 +120,8 @@ class Problem:
 
     def signs(self, residuals: Tensor) -> Tensor:
         """Give the dual at nonzero residuals: upper where positive, −lower where negative, 0 at zero."""
-        return torch.where(residuals > 0, self.upper, torch.where(residuals < 0, -self.lower, 0.0))
+        signs = residuals.sign()
+        return (signs.clamp_min(0) * self.upper).addcmul_(signs.clamp_max(0), self.lower)
 
     def reach(self, dual: Tensor) -> Tensor:
         """Tell how far z goes into its box, 0 in the middle and 1 at a bound, shape (p, d)."""
@@ -125,10 +131,9 @@ class Problem:
     def zero_level(self, coefficients: Tensor) -> Tensor:
         """Give the size below which a residual is a rounding error, shape (p, d)."""
         rank = self.basis.shape[1]
-        rows = torch.linalg.vector_norm(self.basis, dim=1)
         size = torch.linalg.vector_norm(coefficients[:, :rank], dim=1)
-        level = torch.addcmul(self.targets.abs(), size[:, None], rows)
+        level = torch.addcmul(self.targets.abs(), size[:, None], self.lengths)
         if self.own is not None:
             level = level + (coefficients[:, rank:, None] * self.own).abs().sum(1)
         # The last term lets coefficients that should be zero count as such.
-        return level.add_(1e-9 * self.targets.abs().amax(1, keepdim=True)).mul_(self.rounding)
+        return level.add_(1e-9 * largest(self.targets)[:, None]).mul_(self.rounding)

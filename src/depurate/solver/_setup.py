@@ -10,6 +10,7 @@ from torch import Tensor
 
 from depurate.errors import InputError
 from depurate.solver._basis import Basis, orthonormal_basis
+from depurate.solver._masks import largest
 from depurate.solver._problem import Problem
 
 # Relative rounding error assumed in the data, and the gap asked for, by precision.
@@ -38,7 +39,6 @@ class Setup:
         problem: Targets scaled to size one by powers of two.
         basis: Shared basis and its map to coefficients.
         size: Scale of every target, shape (p, 1).
-        targets: The targets as rows, unscaled, float64.
         shared: Qᵀ E of the targets' own columns E, shape (p, q, k), or None.
         triangle: Upper triangle with E = Q Qᵀ E + own · triangle, shape (p, q, q), or None.
     """
@@ -46,7 +46,6 @@ class Setup:
     problem: Problem
     basis: Basis
     size: Tensor
-    targets: Tensor
     shared: Tensor | None
     triangle: Tensor | None
 
@@ -58,7 +57,7 @@ class Setup:
             own = torch.linalg.solve_triangular(self.triangle, found[:, rank:, None], upper=True)[:, :, 0]
             common = common - (own[:, None] @ self.shared)[:, 0]
             own = own * self.size
-        return (common @ self.basis.back) * self.size, own
+        return (common @ self.basis.back).mul_(self.size), own
 
 
 def check(design: Tensor, targets: Tensor, options: Options) -> None:
@@ -104,20 +103,24 @@ def check(design: Tensor, targets: Tensor, options: Options) -> None:
 def _check_values(tensor: Tensor, name: str, design: Tensor) -> None:
     if tensor.device != design.device:
         raise InputError(f"design is on {design.device}, {name} on {tensor.device}; expected one device")
-    bad = (~tensor.isfinite()).nonzero()
-    if bad.shape[0]:
+    # The sum is finite where every entry is, overflow aside; only then does the search begin.
+    if not bool(tensor.detach().sum().isfinite()):
+        bad = (~tensor.isfinite()).nonzero()
+        if not bad.shape[0]:
+            return
         place = tuple(bad[0].tolist())
         raise InputError(f"{name}: {tensor[place].item()} at index {place}; every entry must be finite")
 
 
-def set_up(design: Tensor, targets: Tensor, options: Options, rounding: float) -> Setup:
+def set_up(design: Tensor, targets: Tensor, options: Options, rounding: Tensor) -> Setup:
     """Build the scaled problem for checked arguments, in float64."""
     matrix = design.detach().to(torch.float64)
-    rows = targets.detach().to(torch.float64).T.contiguous()
     basis = orthonormal_basis(matrix, balanced=options.ridge == 0)
-    peak = rows.abs().amax(1, keepdim=True)
+    peak = largest(targets.detach().T).to(torch.float64)[:, None]
     exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent
     size = torch.ldexp(torch.ones_like(peak), exponent)
+    rows = matrix.new_empty(targets.shape[1], targets.shape[0])
+    torch.mul(targets.detach().T, torch.ldexp(torch.ones_like(peak), -exponent), out=rows)
     weight = rows.new_ones(1, 1)
     if options.weights is not None:
         weight = options.weights.detach().to(torch.float64)
@@ -128,7 +131,8 @@ def set_up(design: Tensor, targets: Tensor, options: Options, rounding: float) -
         own, shared, triangle = _own_columns(basis, options.extra.detach().to(torch.float64).permute(2, 1, 0))
     problem = Problem(
         basis=basis.vectors,
-        targets=torch.ldexp(rows, -exponent),
+        lengths=torch.linalg.vector_norm(basis.vectors, dim=1),
+        targets=rows,
         lower=2 * (1 - options.quantile) * weight,
         upper=2 * options.quantile * weight,
         rounding=rounding,
@@ -136,7 +140,7 @@ def set_up(design: Tensor, targets: Tensor, options: Options, rounding: float) -
         smoothing=options.huber / size if options.huber else None,
         ridge=options.ridge * size[:, :, None] * (basis.back @ basis.back.T) if options.ridge else None,
     )
-    return Setup(problem, basis, size, rows, shared, triangle)
+    return Setup(problem, basis, size, shared, triangle)
 
 
 def _own_columns(basis: Basis, extra: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,23 +8,27 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from depurate.solver._descent import solve_descent
 from depurate.solver._interior import solve_interior
+from depurate.solver._masks import largest
 from depurate.solver._problem import Problem
 from depurate.solver._trimming import solve_trimming
 from depurate.solver._vertex import Candidate
 
 METHODS: dict[str, Callable[[Problem, float, int], Candidate]] = {
+    "descent": solve_descent,
     "interior": solve_interior,
     "trimming": solve_trimming,
 }
-# Targets a block of trimming holds at once, and bytes the interior point method may use for Gram matrices.
-_BLOCK = 128
+# Targets of one call of trimming, of one block, and bytes the interior point method may use for Gram matrices.
+_CHUNK, _BLOCK = 512, 128
 _GRAM_BYTES = 1 << 28
 # Trimming pays where sparse noise can be told from the span at all: with rows to spare, and not a handful of them.
-_ROWS, _SHARE = 64, 0.7
+# Descent pays where a factorisation costs far more than a product.
+_ROWS, _SHARE, _RANK = 64, 0.7, 24
 # Reweighting: the residual at which a row's weight has halved, in medians of the nonzero residuals.
 _HALF = 1.0
-# Targets whose least squares residual is this small may lie in the span.
+# Targets that show this little in a random direction off the span may lie in it.
 _CLOSE = 1e-3
 
 
@@ -34,17 +38,33 @@ def solve(problem: Problem, method: str, tolerance: float, max_iterations: int) 
     rest = (~found.vertex).nonzero()[:, 0]
     if problem.size == 0 or not rest.numel():
         return found
-    rows, rank = problem.basis.shape
-    worth = rows >= _ROWS and rank <= _SHARE * rows
-    if method == "trimming" or (method == "auto" and problem.linear and problem.own is None and worth):
-        for block in torch.split(rest, _BLOCK):
-            found.fill(block, solve_trimming(problem.take(block), tolerance, max_iterations))
+    for name in _order(problem) if method == "auto" else (method,):
+        size, width = rest.numel(), _width(problem, name)
+        if size == problem.targets.shape[0] <= width:
+            found = METHODS[name](problem, tolerance, max_iterations)
+        else:
+            for block in torch.split(rest, width):
+                found.fill(block, METHODS[name](problem.take(block), tolerance, max_iterations))
         rest = rest[~found.vertex[rest]]
-    if method != "trimming" and rest.numel():
-        width = max(1, min(_BLOCK, _GRAM_BYTES // (32 * problem.size**2)))
-        for block in torch.split(rest, width):
-            found.fill(block, solve_interior(problem.take(block), tolerance, max_iterations))
+        if not rest.numel():
+            break
     return found
+
+
+def _order(problem: Problem) -> tuple[str, ...]:
+    """List the methods that are worth their while, the cheapest first."""
+    rows, rank = problem.basis.shape
+    if not problem.linear or problem.own is not None or rows < _ROWS:
+        return ("interior",)
+    trimming = ("trimming",) if rank <= _SHARE * rows else ()
+    return (*trimming, *(("descent",) if rank >= _RANK else ()), "interior")
+
+
+def _width(problem: Problem, name: str) -> int:
+    """Give the number of targets that one call of a method may have."""
+    if name == "trimming":
+        return _CHUNK
+    return max(1, min(_BLOCK, _GRAM_BYTES // (32 * problem.size**2)))
 
 
 def _inside_span(problem: Problem) -> Candidate:
@@ -55,14 +75,22 @@ def _inside_span(problem: Problem) -> Candidate:
         found.dual.copy_(problem.signs(problem.targets))
         found.vertex[:] = True
     elif problem.linear:
-        coefficients = problem.adjoint(problem.targets)
-        size = problem.residuals(coefficients).abs().amax(1)
-        rows = (size <= _CLOSE * problem.targets.abs().amax(1)).nonzero()[:, 0]
-        part, guess = problem.take(rows), coefficients[rows]
-        guess = guess + part.adjoint(part.residuals(guess))
-        inside = (part.residuals(guess).abs() <= part.zero_level(guess)).all(1)
-        found.coefficients[rows[inside]] = guess[inside]
-        found.vertex[rows[inside]] = True
+        # A random direction orthogonal to the span tells nearly all others from those inside, at next to no cost.
+        generator = torch.Generator().manual_seed(0)
+        probe = torch.randn(1, problem.basis.shape[0], generator=generator, dtype=problem.basis.dtype)
+        probe = probe.to(problem.basis.device)
+        probe = probe - (probe @ problem.basis) @ problem.basis.T
+        probe = probe / torch.linalg.vector_norm(probe).clamp_min(torch.finfo(probe.dtype).tiny)
+        seen, peak = (problem.targets @ probe.T).abs()[:, 0], largest(problem.targets)
+        near = seen <= (_CLOSE if problem.own is None else torch.inf) * peak
+        for rows in torch.split(near.nonzero()[:, 0], _BLOCK):
+            part = problem.take(rows)
+            guess = part.adjoint(part.targets)
+            guess = guess + part.adjoint(part.residuals(guess))
+            inside = (part.residuals(guess).abs() <= part.zero_level(guess)).all(1)
+            found.coefficients[rows[inside]] = guess[inside]
+            found.residuals[rows[inside]] = 0.0
+            found.vertex[rows[inside]] = True
     return found
 
 

@@ -1,37 +1,52 @@
-"""Trimming: least squares on ever fewer rows, until the rows left are fitted exactly, then the dual on them.
+"""Trimming: find the rows that sparse noise has spared, fit them exactly, prove it by a dual.
 
-Sparse noise leaves most rows exact. Each round solves least squares on the rows whose residual is small and lowers
-the threshold to a multiple of their mean residual; once no hit row is left, the error falls as fast as conjugate
-gradients go. All matrix products are with the shared basis, so every step serves all problems at once. Nothing
-here assumes that the rounds succeed: the dual decides, and what it does not accept is left to other methods.
+A race in single precision finds the support of the noise. Least squares on the other rows, refined in double
+precision, is exact; it goes through the rows held out where they are few and by conjugate gradients where they are
+many. Nothing here assumes that the race succeeds: the dual decides, and what it does not accept is left to other
+methods.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from depurate.solver._completion import complete_dual, dual_through_held
+from depurate.solver._heldout import HeldOut, hold_out, residual_projector
 from depurate.solver._krylov import conjugate_gradients, smallest_eigenvalue
+from depurate.solver._masks import at_most
 from depurate.solver._problem import Problem
+from depurate.solver._race import Pace, Runners, race
 from depurate.solver._vertex import Candidate, Vertex
 
-# Threshold in units of the mean residual of the rows kept. At 1.5 good rows are lost at every round, at 3 hit
-# rows stay longer.
-_KEEP = 2.5
-_ROUNDS, _FINE_ROUNDS, _DUAL_ROUNDS = 16, 6, 10
-_LAST = 3
-# Steps of conjugate gradients in a coarse, a fine and a dual round, and of Lanczos for the smallest eigenvalue.
-_COARSE, _FINE, _DUAL, _PROBE = 3, 6, 8, 7
-# A threshold this small against the fit is near the end of single precision: go on in double.
-_SINGLE = 3e-4
-# Rows fitted must leave the Gram matrix (whose eigenvalues are at most 1) no eigenvalue below this.
-_EIGENVALUE = 0.02
-# Trimming in double precision goes on until the rows kept are below the zero level by this factor.
+# The race that most targets win, and the one for those that lose rows they need in it.
+_FAST, _SAFE = Pace(3.3, 1, 14), Pace(2.5, 3, 36)
+# Rows are held out above this multiple of the last threshold, which is this multiple of the mean of the rows kept.
+_BEYOND, _KEEP = 1.5, 3.3
+_ROUNDS, _DUAL_ROUNDS = 6, 10
+# Bytes of one double precision array of a block, and of its factors.
+_BLOCK_BYTES, _FACTOR_BYTES = 1 << 20, 1 << 25
+# Up to this many rows held out, or this share of the coefficients, the rows held are factored.
+_FEW, _FEW_SHARE = 64, 0.7
+# Rows kept must leave the Gram matrix (whose eigenvalues are at most 1) no eigenvalue below this.
+_EIGENVALUE, _PROBE = 0.02, 7
+# Refinement goes on until the rows kept are below the zero level by this factor.
 _WELL = 0.1
-# A dual is sought with its free entries kept to this share of the box, so that it proves uniqueness.
-_INSIDE = 0.98
-# Defects Qᵀz below this cost the gap less than its tolerance.
-_DEFECT = 1e-10
+# Error that one solve in single precision leaves, relatively.
+_LEFT, _MOST_STEPS = 2e-6, 24
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all blocks use: the basis in single precision, its table, and how many rows held out are few."""
+
+    single: Tensor
+    table: Tensor | None
+    few: int
 
 
 def solve_trimming(problem: Problem, tolerance: float, max_iterations: int) -> Candidate:
@@ -40,116 +55,136 @@ def solve_trimming(problem: Problem, tolerance: float, max_iterations: int) -> C
     Args:
         problem: The problems, p of them.
         tolerance: Not used: an accepted solution is exact to rounding.
-        max_iterations: Rounds at most of each phase.
+        max_iterations: Steps at most of each phase.
     """
-    single = problem.basis.float()
+    single, count = problem.basis.float(), problem.basis.shape[0]
     done = Candidate.start(problem)
-    coefficients, rows, used = _coarse(problem, single, min(max_iterations, _ROUNDS))
-    done.iterations[:] = used
+    ended = _race_all(problem, single, max_iterations)
+    rows = ended.arrived.nonzero()[:, 0]
     if not rows.numel():
         return done
-    part = problem.take(rows)
-    coefficients, residuals, settled = _fine(part, single, coefficients, min(max_iterations, _FINE_ROUNDS))
-    rows, part = rows[settled], part.take(settled)
-    coefficients, residuals = coefficients[settled], residuals[settled]
-    if rows.numel():
-        dual, proved = complete_dual(part, single, residuals, min(max_iterations, _DUAL_ROUNDS))
-        proved &= smallest_eigenvalue(single, (residuals == 0).float(), _PROBE) > _EIGENVALUE
-        done.put(rows[proved], Vertex(coefficients, residuals, dual, proved), proved, used)
+    few = max(_FEW, int(_FEW_SHARE * single.shape[1]))
+    typical = min(few, count - int(ended.kept[rows].median()))
+    shared = Shared(single, residual_projector(single, rows.numel(), typical), few)
+    rounds = min(max_iterations, _ROUNDS)
+    for used in range(1, rounds + 1):
+        left = [
+            block[_solve_block(problem, shared, ended, block, done, last=used == rounds)]
+            for block in _blocks(rows, ended, shared)
+        ]
+        rows = torch.cat(left)
+        if not rows.numel():
+            break
     return done
 
 
-def _coarse(problem: Problem, single: Tensor, limit: int) -> tuple[Tensor, Tensor, int]:
-    """Trim in single precision: coefficients of the problems still in the race, which they are, rounds spent."""
-    rank, count = single.shape[1], single.shape[0]
-    targets = problem.targets.float()
-    found = targets @ single
-    racing = torch.ones_like(found[:, 0], dtype=torch.bool)
-    rows, coefficients = torch.arange(targets.shape[0], device=targets.device), found
-    residuals = torch.addmm(targets, coefficients, single.T, alpha=-1)
-    threshold = _KEEP * residuals.abs().mean(1, keepdim=True)
-    used = 0
-    while rows.numel() and used < limit:
-        used += 1
-        kept = (residuals.abs() < threshold).float()
-        move = conjugate_gradients(single, kept, (kept * residuals) @ single, _COARSE)
-        coefficients = coefficients + move
-        residuals = torch.addmm(targets, coefficients, single.T, alpha=-1)
-        left = kept.sum(1, keepdim=True)
-        threshold = _KEEP * (kept * residuals).abs_().sum(1, keepdim=True) / left.clamp_min(1)
-        fit = torch.linalg.vector_norm(coefficients, dim=1, keepdim=True) / count**0.5
-        found[rows] = coefficients
-        racing[rows] = left[:, 0] > rank
-        going = (racing[rows] & (threshold > _SINGLE * fit)[:, 0]).nonzero()[:, 0]
-        rows, targets, coefficients = rows[going], targets[going], coefficients[going]
-        residuals, threshold = residuals[going], threshold[going]
-    chosen = racing.nonzero()[:, 0]
-    return found[chosen].to(problem.targets.dtype), chosen, used
+def _race_all(problem: Problem, single: Tensor, limit: int) -> Runners:
+    """Run the fast race, and the safe one for who did not arrive."""
+    count, rank = problem.targets.shape[0], single.shape[1]
+    targets = problem.targets
+    ended = Runners(
+        targets.new_zeros(count, rank),
+        single.new_zeros(count, 1),
+        torch.zeros(count, dtype=torch.int64, device=single.device),
+        torch.zeros(count, dtype=torch.bool, device=single.device),
+    )
+    width = max(64, _BLOCK_BYTES // (8 * single.shape[0]))
+    for pace in (_FAST, _SAFE):
+        running = (~ended.arrived).nonzero()[:, 0]
+        for block in torch.split(running, width):
+            steps = Pace(pace.keep, pace.steps, min(limit, pace.limit))
+            ended.put(block, race(targets[block].float(), single, steps))
+    return ended
 
 
-def _fine(
-    problem: Problem, single: Tensor, coefficients: Tensor, limit: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Trim with double precision residuals until the rows kept vanish: coefficients, residuals, who settled."""
-    coefficients, residuals = coefficients.clone(), problem.residuals(coefficients)
-    rows, part, rest = torch.arange(len(coefficients), device=coefficients.device), problem, residuals
-    threshold = _KEEP * rest.abs().median(1, keepdim=True).values
-    for _ in range(limit):
-        guess, size = coefficients[rows], rest.abs()
-        kept = (size <= torch.maximum(threshold, part.zero_level(guess))).float()
-        guess = guess + conjugate_gradients(single, kept, (kept * rest) @ part.basis, _FINE)
-        rest = part.residuals(guess)
-        coefficients[rows], residuals[rows], size = guess, rest, rest.abs()
-        threshold = _KEEP * (kept * size).sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp_min(1)
-        going = ((kept > 0) & (size > _WELL * part.zero_level(guess))).any(1).nonzero()[:, 0]
-        if not going.numel():
-            break
-        rows, part, rest, threshold = rows[going], part.take(going), rest[going], threshold[going]
-    # What is below the level is not yet as small as it can be: one more step for all.
-    kept = (residuals.abs() <= problem.zero_level(coefficients)).float()
-    coefficients += conjugate_gradients(single, kept, (kept * residuals) @ problem.basis, _LAST)
-    residuals = problem.residuals(coefficients)
-    small = residuals.abs() <= problem.zero_level(coefficients)
-    settled = (small.sum(1) >= problem.basis.shape[1]).nonzero()[:, 0]
-    return coefficients, residuals.masked_fill_(small, 0.0), settled
+def _blocks(rows: Tensor, ended: Runners, shared: Shared) -> Iterator[Tensor]:
+    """Split targets into blocks of about as many rows held out, small enough for the cache and for their factors."""
+    count = shared.single.shape[0]
+    held = count - ended.kept[rows]
+    order = held.argsort()
+    rows, sizes = rows[order], held[order].tolist()
+    start, whole = 0, max(64, _BLOCK_BYTES // (8 * count))
+    while start < len(sizes):
+        width = min(whole, len(sizes) - start)
+        most = sizes[start + width - 1]
+        if most <= shared.few:
+            width = min(width, max(1, _FACTOR_BYTES // (4 * max(1, most) ** 2)))
+        yield rows[start : start + width]
+        start += width
 
 
-def complete_dual(problem: Problem, single: Tensor, residuals: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-    """Complete the signs of the residuals to a z with Qᵀz = 0, of least norm with its free entries in the box.
+def _solve_block(
+    problem: Problem, shared: Shared, ended: Runners, rows: Tensor, done: Candidate, *, last: bool
+) -> Tensor:
+    """Fit the given targets and prove those that are fitted; tell which of them to try again on other rows."""
+    part = problem.take(rows)
+    coefficients = ended.coefficients[rows]
+    residuals = part.residuals(coefficients)
+    kept = at_most(residuals.abs(), _BEYOND * ended.threshold[rows].to(residuals.dtype))
+    equations = _equations(shared, kept)
+    for _ in range(2):
+        coefficients = _refine(part, shared.single, equations, kept, coefficients, residuals)
+        residuals = part.residuals(coefficients)
+    level, size = part.zero_level(coefficients), residuals.abs()
+    small = at_most(size, level)
+    spared = size.mul_(kept)
+    enough = 1.0 if last else _WELL
+    settled = ((spared - enough * level).amax(1) <= 0) & (small.sum(1) >= part.size)
+    number = kept.sum(1)
+    ended.coefficients[rows] = coefficients
+    ended.kept[rows] = number.long()
+    ended.threshold[rows] = (_KEEP * spared.sum(1) / number.clamp_min(1)).float()[:, None]
+    residuals.addcmul_(residuals, small, value=-1)
+    vertex = _prove(part, shared, equations, coefficients, residuals)
+    proved = settled & vertex.accepted
+    done.put(rows[proved], vertex, proved, 1)
+    return ~settled & (number > part.size) & coefficients.isfinite().all(1)
 
-    A semismooth Newton method: z = clip(q_iᵀ m) on the rows of zero residual, m solves Qᵀz = 0, and each step
-    solves on the rows that are not clipped.
 
-    Args:
-        problem: The problems, p of them.
-        single: The basis in single precision.
-        residuals: Shape (p, d), exactly zero on the rows fitted.
-        limit: Newton steps at most.
+def _equations(shared: Shared, kept: Tensor) -> HeldOut | None:
+    """Factor the equations without the rows held out, unless they are many."""
+    if kept.shape[1] - int(kept.sum(1).min()) > shared.few:
+        return None
+    return hold_out(shared.single, shared.table, kept == 0)
 
-    Returns:
-        z of shape (p, d), and which of them are accepted.
-    """
-    dual, zero = problem.signs(residuals), residuals == 0
-    proved = torch.zeros_like(dual[:, 0], dtype=torch.bool)
-    # The first solve needs no double precision.
-    move = conjugate_gradients(single, zero.float(), dual.float() @ single, _DUAL)
-    force = (move @ single.T).neg_().to(dual.dtype)
-    rows, part = torch.arange(len(dual), device=dual.device), problem
-    for _ in range(limit):
-        upper, lower = _INSIDE * part.upper, -_INSIDE * part.lower
-        free = zero & (force < upper) & (force > lower)
-        guess = torch.where(zero, torch.minimum(torch.maximum(force, lower), upper), dual[rows])
-        right = guess @ part.basis
-        dual[rows] = guess
-        defect = right.abs().amax(1)
-        proved[rows] = defect <= _DEFECT
-        # Too few free rows make a solve break down; what is not finite any more is given up.
-        going = ((defect > _DEFECT) & defect.isfinite()).nonzero()[:, 0]
-        if not going.numel():
-            break
-        if going.numel() < rows.numel():
-            rows, part, zero, free = rows[going], part.take(going), zero[going], free[going]
-            force, right = force[going], right[going]
-        move = conjugate_gradients(single, free.float(), right, _DUAL)
-        force = torch.addmm(force, move, part.basis.T, alpha=-1)
-    return dual, proved
+
+def _refine(
+    problem: Problem,
+    single: Tensor,
+    equations: HeldOut | None,
+    kept: Tensor,
+    coefficients: Tensor,
+    residuals: Tensor,
+) -> Tensor:
+    """Take one step of least squares on the rows kept, solved in single precision."""
+    rest = residuals * kept
+    size = torch.linalg.vector_norm(rest, dim=1, keepdim=True).clamp_min_(torch.finfo(rest.dtype).tiny)
+    right = rest.div_(size).float() @ single
+    if equations is None:
+        mask = kept.float()
+        move = conjugate_gradients(single, mask, right, _steps(single, mask))
+    else:
+        move = equations.solve(right)
+    return torch.addcmul(coefficients, move.to(rest.dtype), size)
+
+
+def _steps(single: Tensor, mask: Tensor) -> int:
+    """Predict the steps of conjugate gradients from the spectrum of random rows of a random basis."""
+    rows, rank = single.shape
+    share, kept = rank / rows, float(mask.sum(1).min()) / rows
+    high, low = math.sqrt(kept * (1 - share)), math.sqrt(share * (1 - kept))
+    rate = min(high, low) / max(high, low, 1e-9)
+    return _MOST_STEPS if rate > 0.5 else max(2, math.ceil(math.log(_LEFT) / math.log(max(rate, 1e-3))))
+
+
+def _prove(
+    problem: Problem, shared: Shared, equations: HeldOut | None, coefficients: Tensor, residuals: Tensor
+) -> Vertex:
+    """Find duals for fits with exact zeros."""
+    if equations is None:
+        dual, proved = complete_dual(problem, shared.single, residuals, _DUAL_ROUNDS)
+        spared = 1 - residuals.sign().abs_().float()
+        proved &= smallest_eigenvalue(shared.single, spared, _PROBE) > _EIGENVALUE
+        return Vertex(coefficients, residuals, dual, proved)
+    dual, proved = dual_through_held(problem, equations, residuals)
+    return Vertex(coefficients, residuals, dual, proved & equations.full)

@@ -14,6 +14,8 @@ from depurate.solver._problem import Problem
 _PIVOT = 1e-6
 # The same for the LU factor of as many rows as coefficients.
 _SQUARE_PIVOT = 1e-9
+# Share of the rows believed to fit that may turn out not to, by rounding errors beyond what was promised.
+_STRAYS = 0.1
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,13 @@ class Vertex:
 
 
 def polish(
-    problem: Problem, zero: Tensor, coefficients: Tensor, dual: Tensor, table: Tensor | None = None
+    problem: Problem,
+    zero: Tensor,
+    coefficients: Tensor,
+    dual: Tensor,
+    table: Tensor | None = None,
+    *,
+    again: bool = True,
 ) -> Vertex:
     """Fit the rows `zero` exactly and complete the dual there, in two small solves per problem.
 
@@ -46,6 +54,7 @@ def polish(
         coefficients: A guess of c, shape (p, k).
         dual: A guess of z, shape (p, d).
         table: Outer products from `gram_table`, to be reused over calls.
+        again: Whether to try once more without the rows that turn out not to fit, where these are few.
     """
     mask = zero.to(problem.targets.dtype)
     factor, info = torch.linalg.cholesky_ex(problem.gram(mask, table))
@@ -56,7 +65,8 @@ def polish(
         coefficients = coefficients + torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
     residuals = problem.residuals(coefficients)
     small = residuals.abs() <= problem.zero_level(coefficients)
-    sound &= (small | ~zero).all(1)
+    stray = zero & ~small
+    sound &= ~stray.any(1)
     # A residual that vanishes outside the guess belongs to it; its dual is then free, which the equations
     # below do not use. It stays at its guess.
     residuals = residuals.masked_fill(small, 0.0)
@@ -68,15 +78,23 @@ def polish(
     vertex = Vertex(coefficients, residuals, dual, sound & inside)
     square = (~vertex.accepted & (zero.sum(1) == problem.size)).nonzero()[:, 0]
     if square.numel() and problem.own is None:
-        again = _polish_square(problem.take(square), zero[square])
-        for whole, part in (
-            (vertex.coefficients, again.coefficients),
-            (vertex.residuals, again.residuals),
-            (vertex.dual, again.dual),
-            (vertex.accepted, again.accepted),
-        ):
-            whole[square[again.accepted]] = part[again.accepted]
+        _replace(vertex, square, _polish_square(problem.take(square), zero[square]))
+    few = (~vertex.accepted & stray.any(1) & (stray.sum(1) <= _STRAYS * zero.sum(1))).nonzero()[:, 0]
+    if again and few.numel():
+        fewer = zero[few] & ~stray[few]
+        _replace(
+            vertex, few, polish(problem.take(few), fewer, coefficients[few], dual[few], table, again=False)
+        )
     return vertex
+
+
+def _replace(vertex: Vertex, rows: Tensor, better: Vertex) -> None:
+    """Put the accepted ones of other candidates in place of the given rows."""
+    taken = rows[better.accepted]
+    vertex.coefficients[taken] = better.coefficients[better.accepted]
+    vertex.residuals[taken] = better.residuals[better.accepted]
+    vertex.dual[taken] = better.dual[better.accepted]
+    vertex.accepted[taken] = True
 
 
 def _polish_square(problem: Problem, zero: Tensor) -> Vertex:
@@ -126,7 +144,7 @@ class Candidate:
         count, targets = problem.targets.shape[0], problem.targets
         return Candidate(
             targets.new_zeros(count, problem.size),
-            torch.zeros_like(targets),
+            targets.clone(),  # those of zero coefficients: what no method solves must not look solved
             torch.zeros_like(targets),
             torch.zeros(count, dtype=torch.bool, device=targets.device),
             torch.zeros(count, dtype=torch.int64, device=targets.device),

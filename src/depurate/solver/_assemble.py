@@ -1,0 +1,84 @@
+"""From the points that the methods found to the `Solution` with its proofs, in the caller's units."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from depurate.solver._certificate import Certificate, certify, strictly_convex
+from depurate.solver._problem import Problem
+from depurate.solver._setup import Setup
+from depurate.solver._solution import Solution, Status
+from depurate.solver._vertex import Candidate
+
+_BLOCK = 128
+# Where the largest target exceeds the fit by this factor, target − residual loses digits that the fit itself has.
+_HUGE = 64.0
+
+
+def assemble(
+    setup: Setup, problem: Problem, found: Candidate, weights: Tensor | None, tolerance: float, method: str
+) -> Solution:
+    """Certify what was found and translate it, block by block.
+
+    `problem.targets` and the tensors of `found` become the result; neither is of use afterwards.
+    """
+    count, device = problem.targets.shape[0], found.dual.device
+    # Filled in place: small tensors kept from every block would fragment the memory that the blocks share.
+    objective, gap, margin = (problem.targets.new_empty(count) for _ in range(3))
+    zeros = torch.empty(count, dtype=torch.int64, device=device)
+    unique = torch.empty(count, dtype=torch.bool, device=device)
+    for rows in torch.split(torch.arange(count, device=device), _BLOCK):
+        proof, sure = _certify_block(setup, problem, found, rows)
+        objective[rows], gap[rows], margin[rows], zeros[rows] = (
+            proof.objective,
+            proof.gap,
+            proof.margin,
+            proof.zeros,
+        )
+        unique[rows] = (proof.gap <= tolerance) & sure
+        del proof, sure
+    state = tuple(
+        Status.CERTIFIED if certain else Status.OPTIMAL if good else Status.INEXACT
+        for certain, good in zip(unique.tolist(), (gap <= tolerance).tolist(), strict=True)
+    )
+    coefficients, own = setup.coefficients(found.coefficients)
+    return Solution(
+        coefficients=coefficients.T,
+        extra_coefficients=None if own is None else own.T,
+        fitted=problem.targets.T,
+        residuals=found.residuals.T,
+        dual=found.dual.T,
+        objective=objective * setup.size[:, 0],
+        gap=gap,
+        margin=margin,
+        unique=unique,
+        zeros=zeros,
+        certified=unique,
+        status=state,
+        iterations=found.iterations,
+        weights=None if weights is None else weights.T,
+        rank=setup.basis.rank,
+        method=method,
+        seconds=0.0,
+    )
+
+
+def _certify_block(
+    setup: Setup, problem: Problem, found: Candidate, rows: Tensor
+) -> tuple[Certificate, Tensor]:
+    """Certify some problems, also as to uniqueness; put their dual, fit and scaled residuals in place."""
+    part, coefficients, residuals = problem.take(rows), found.coefficients[rows], found.residuals[rows]
+    proof = certify(part, coefficients, residuals, found.dual[rows])
+    sure = found.vertex[rows] & (proof.margin < 1) if part.linear else strictly_convex(part, proof.dual)
+    size = setup.size[rows]
+    fitted = part.targets - residuals
+    fit = torch.linalg.vector_norm(coefficients, dim=1) / fitted.shape[1] ** 0.5
+    huge = (residuals.amax(1).maximum(-residuals.amin(1)) > _HUGE * fit).nonzero()[:, 0]
+    if huge.numel():
+        exact = residuals[huge] == 0
+        fitted[huge] = torch.where(exact, part.targets[huge], part.take(huge).fit(coefficients[huge]))
+    found.dual[rows] = proof.dual
+    problem.targets[rows] = fitted.mul_(size)
+    found.residuals[rows] = residuals.mul_(size)
+    return proof, sure
