@@ -2,19 +2,22 @@
 
 from depurate.spans.basis import Span, span_of
 from depurate.spans.geometry import Geometry, geometry_of, read_kernels, write_kernels
-from depurate.spans.moments import Moments, Sampling, measure
+from depurate.spans.moments import Moments, Sampling, measure, measure_passes
+from depurate.spans.passes import Passes
 from depurate.spans.sites import BATCH_NORMS, Site, find_sites, run_to
 
 __all__ = [
     "BATCH_NORMS",
     "Geometry",
     "Moments",
+    "Passes",
     "Sampling",
     "Site",
     "Span",
     "find_sites",
     "geometry_of",
     "measure",
+    "measure_passes",
     "read_kernels",
     "run_to",
     "span_of",

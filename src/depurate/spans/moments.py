@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
 
-from depurate.spans.sites import Site, run_to
+from depurate.spans.geometry import read_kernels
+from depurate.spans.passes import Passes
+from depurate.spans.sites import Site
 
 # Patches kept beside their second moment, to look at the span without its eigenvalues.
 _SAMPLE = 1024
@@ -97,40 +100,54 @@ def measure(
     Returns:
         The moments over the sampled positions, in the dual form if there are fewer of them than `fan_in`.
     """
+    with Passes(suspect, [site], batches) as theirs, Passes(purified, [site], batches) as ours:
+        return measure_passes(theirs, ours, site, read_kernels(suspect.get_submodule(site.name)), sampling)
+
+
+def measure_passes(
+    suspect: Passes | None, purified: Passes, site: Site, kernels: Tensor, sampling: Sampling
+) -> Moments:
+    """Measure one layer as `measure` does, on passes that may go on afterwards.
+
+    Args:
+        suspect: What the suspect was shown, batch for batch beside what the purified network was shown; the images
+            may differ, and then say what the suspect's outputs are wanted for. None where outputs are not needed.
+        purified: What the purified network was shown.
+        site: The layer to measure.
+        kernels: Θ, shape (groups, kernels, fan_in), of the suspect.
+        sampling: How many positions to look at.
+
+    Returns:
+        The moments; their outputs are zero without a suspect.
+    """
     geometry = site.geometry
     assert geometry is not None
-    images = sum(len(batch) for batch in batches)
+    images = sum(len(batch) for batch in purified.batches)
     chosen = sampling.positions(geometry.fan_in, images * site.calls, site.positions // site.calls)
-    dual = chosen * images * site.calls < geometry.fan_in
-    total = _Sum(keep_all=dual, every=-(-chosen * images * site.calls // _SAMPLE))
-    for patches, wanted in _sampled(suspect, purified, site, batches, chosen, sampling.seed):
+    total_patches = chosen * images * site.calls
+    total = _Sum(keep_all=total_patches < geometry.fan_in, every=-(-total_patches // _SAMPLE))
+    for patches, wanted in _sampled(suspect, purified, site, kernels, chosen, sampling.seed):
         total.add(patches, wanted)
     return total.moments()
 
 
 def _sampled(
-    suspect: nn.Module, purified: nn.Module, site: Site, batches: list[Tensor], chosen: int, seed: int
+    suspect: Passes | None, purified: Passes, site: Site, kernels: Tensor, chosen: int, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     geometry = site.geometry
     assert geometry is not None
     generator = torch.Generator().manual_seed(seed)
-    for batch in batches:
-        positions: list[Tensor] = []
-        wanted: list[Tensor] = []
-        patches: list[Tensor] = []
-
-        def at_suspect(inputs: Tensor, outputs: Tensor) -> None:
-            share = -(-chosen * len(batch) // len(inputs))  # noqa: B023
+    theirs = repeat(None) if suspect is None else suspect.inputs(site)
+    for batch, ours, meant in zip(purified.batches, purified.inputs(site), theirs, strict=False):
+        for call, inputs in enumerate(ours):
+            share = -(-chosen * len(batch) // len(inputs))
             at = _choose(len(inputs), geometry.positions(inputs), share, generator).to(inputs.device)
-            positions.append(at)  # noqa: B023 - called within this turn of the loop only
-            wanted.append(geometry.outputs(outputs, at))  # noqa: B023
-
-        def at_purified(inputs: Tensor, _: Tensor) -> None:
-            patches.append(geometry.patches(inputs, positions[len(patches)]))  # noqa: B023
-
-        run_to(suspect, site, batch, at_suspect, need_output=True)
-        run_to(purified, site, batch, at_purified, need_output=False)
-        yield from zip(patches, wanted, strict=True)
+            patches = geometry.patches(inputs, at)
+            if meant is None:
+                yield patches, patches.new_zeros(*patches.shape[:2], kernels.shape[1])
+            else:
+                same = meant[call] is inputs  # the first layer reads the images themselves
+                yield patches, (patches if same else geometry.patches(meant[call], at)) @ kernels.mT
 
 
 def _choose(n: int, available: int, chosen: int, generator: torch.Generator) -> Tensor:

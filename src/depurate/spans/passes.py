@@ -1,0 +1,150 @@
+"""Forward passes that stop at a layer and go on from there, so that a whole walk costs one pass a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from greenlet import greenlet
+from torch import Tensor, nn
+
+from depurate.spans.sites import Site, run_to
+
+# Bytes of layer inputs that stopped passes may hold; beyond it a batch is run again from its start.
+_HELD = 1 << 29
+
+
+class Passes:
+    """The passes of several batches through one network, each held where it last stopped.
+
+    Layers may be asked for in any order; only the order of the network is free of repeated work. What a layer
+    before the stop is changed to afterwards does not reach a held batch, so layers are to be changed in forward
+    order, while the passes stand before them. Use it as a context manager: hooks are removed at its end.
+
+    Args:
+        model: The network, in evaluation mode.
+        sites: Layers at which passes may stop.
+        batches: Inputs, each of shape (n, c, h, w).
+        held: Bytes of layer inputs to hold at most.
+
+    Example:
+        >>> from depurate.spans import find_sites
+        >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).eval()
+        >>> sites = find_sites(net, torch.zeros(1, 2))
+        >>> with Passes(net, sites, [torch.zeros(4, 2)]) as passes:
+        ...     for site in sites:
+        ...         print([tuple(inputs[0].shape) for inputs in passes.inputs(site)])
+        [(4, 2)]
+        [(4, 2)]
+    """
+
+    def __init__(
+        self, model: nn.Module, sites: Sequence[Site], batches: Sequence[Tensor], held: int = _HELD
+    ) -> None:
+        self.batches = batches
+        self._model = model
+        self._held = held
+        self._runners: list[_Runner | None] = [None] * len(batches)
+        self._handles = [
+            model.get_submodule(site.name).register_forward_pre_hook(_stop_at(site.name)) for site in sites
+        ]
+
+    def __enter__(self) -> Passes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        for place in range(len(self.batches)):
+            self._drop(place)
+
+    def inputs(self, site: Site) -> Iterator[list[Tensor]]:
+        """Yield what each batch in turn brings to a layer, one tensor a call (none if it never gets there)."""
+        for place, batch in enumerate(self.batches):
+            yield self._collected(site, batch) if site.calls > 1 else self._held_inputs(site, place)
+
+    def _collected(self, site: Site, batch: Tensor) -> list[Tensor]:
+        # A shared layer feeds itself: all its calls belong to one pass with its present weights.
+        found: list[Tensor] = []
+        run_to(self._model, site, batch, lambda inputs, _: found.append(inputs), need_output=False)
+        return found
+
+    def _held_inputs(self, site: Site, place: int) -> list[Tensor]:
+        runner = self._runners[place]
+        if runner is None or not runner.advance(site.name):
+            # New, dropped for its size, or past this layer already: from the start.
+            runner = self._runners[place] = _Runner(self._model, self.batches[place])
+            if not runner.advance(site.name):
+                self._runners[place] = None
+                return []
+        assert runner.inputs is not None
+        found = [runner.inputs]
+        if sum(other.size for other in self._runners if other is not None) > self._held:
+            self._drop(place)
+        return found
+
+    def _drop(self, place: int) -> None:
+        runner, self._runners[place] = self._runners[place], None
+        if runner is not None:
+            runner.stop()
+
+
+class _Runner(greenlet):
+    """One batch on its way through a network; it hands control back where it is to stop.
+
+    A greenlet and not a thread: passes take turns, and each thread would start OpenMP workers of its own.
+    """
+
+    def __init__(self, model: nn.Module, batch: Tensor) -> None:
+        super().__init__(self._pass)
+        self._model, self._batch = model, batch
+        self._wanted: str | None = None
+        self._at: str | None = None
+        self.inputs: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the inputs it is held at."""
+        return 0 if self.inputs is None else self.inputs.numel() * self.inputs.element_size()
+
+    def advance(self, name: str) -> bool:
+        """Go on until the layer is reached; False when the pass ended without it."""
+        if self._at != name and not self.dead:
+            self._wanted, self._at, self.inputs = name, None, None
+            # Contexts belong around each turn: entered inside, they would leak into whoever runs in between.
+            # TF32 convolutions err by 1e-3, which would fill the small directions of a span with noise.
+            with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                self.parent = greenlet.getcurrent()
+                self.switch()
+        return self._at == name
+
+    def reached(self, name: str, inputs: Tensor) -> None:
+        """Hand control back if this is where the pass is to stop."""
+        if name == self._wanted:
+            self._wanted, self._at, self.inputs = None, name, inputs
+            del inputs
+            assert self.parent is not None
+            self.parent.switch()
+
+    def stop(self) -> None:
+        """End the pass where it is."""
+        self.inputs = None
+        if self and not self.dead:
+            self.throw()
+
+    def _pass(self) -> None:
+        self._model(self._batch)
+        self._at = self.inputs = None
+
+
+def _stop_at(name: str) -> Any:
+    def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        current = greenlet.getcurrent()
+        if isinstance(current, _Runner):
+            current.reached(name, inputs[0])
+
+    return hook
