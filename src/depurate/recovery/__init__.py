@@ -1,19 +1,24 @@
-"""Recovery of contaminated layers: exact (l1 on a span), soft (closed form), and the walk through a network."""
+"""Recovery of contaminated layers: exact (l1 on a span), soft (closed form), robust (hit entries), the walk."""
 
+from depurate.recovery.anchors import anchor_kernels
 from depurate.recovery.batchnorm import batch_statistics
 from depurate.recovery.entries import certain_hits, hit_kernels, hit_statistics
 from depurate.recovery.exact import ExactFit, exact_recovery
+from depurate.recovery.lesson import Lesson
 from depurate.recovery.records import (
     Agreement,
     Guarantee,
     Histogram,
     LayerRecord,
+    NoiseEstimate,
     PurifyRecord,
     Spectrum,
     Trial,
 )
 from depurate.recovery.refit import Refit, refit
+from depurate.recovery.robust import Repair, first_look, repair_entries
 from depurate.recovery.soft import soft_recovery
+from depurate.recovery.unflip import unflip_vector
 from depurate.recovery.walk import LayerOutcome, Recipe, walk
 
 __all__ = [
@@ -23,17 +28,24 @@ __all__ = [
     "Histogram",
     "LayerOutcome",
     "LayerRecord",
+    "Lesson",
+    "NoiseEstimate",
     "PurifyRecord",
     "Recipe",
     "Refit",
+    "Repair",
     "Spectrum",
     "Trial",
+    "anchor_kernels",
     "batch_statistics",
     "certain_hits",
     "exact_recovery",
+    "first_look",
     "hit_kernels",
     "hit_statistics",
     "refit",
+    "repair_entries",
     "soft_recovery",
+    "unflip_vector",
     "walk",
 ]

@@ -2,9 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+import torch
 from torch import Tensor, nn
 
-from depurate.spans import Site, run_to
+from depurate.spans import Passes, Site
+
+# Statistics kept from training and measured on benign images differ by this much only where one was hit: times the
+# channels' own typical difference, and at least so many deviations and so large a factor.
+_TIMES = 8.0
+_DEVIATIONS = 0.5
+_FACTOR = 2.0
+
+
+def unlike_measured(kept: Tensor, measured: Tensor) -> Tensor:
+    """Mark running statistics that differ from what benign images show far more than those of other channels do.
+
+    Means are compared in measured standard deviations, variances by the logarithm of their ratio.
+
+    Args:
+        kept: Means and variances as received, shape (2, channels).
+        measured: The same, measured.
+
+    Returns:
+        Boolean mask of the same shape.
+
+    Example:
+        >>> kept = torch.tensor([[0.0, 0.1, 5.0], [1.0, 1.1, 1.0]])
+        >>> unlike_measured(kept, torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])).tolist()
+        [[False, False, True], [False, False, False]]
+    """
+    variance = measured[1].clamp_min(1e-20)
+    shift = (kept[0] - measured[0]).abs() / variance.sqrt()
+    ratio = (kept[1].clamp_min(1e-20) / variance).log().abs()
+    limits = torch.tensor([[_DEVIATIONS], [_FACTOR]]).to(kept)
+    limits[1] = limits[1].log()
+    apart = torch.stack([shift, ratio])
+    # Channels that never fire have no variance to compare by.
+    alive = measured[1] > 1e-6 * measured[1].median()
+    typical = apart.nanmedian(1, keepdim=True).values.nan_to_num(0.0)
+    return (apart > torch.maximum(limits, _TIMES * typical)) & alive
 
 
 def batch_statistics(model: nn.Module, site: Site, batches: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -27,25 +65,37 @@ def batch_statistics(model: nn.Module, site: Site, batches: list[Tensor]) -> tup
         >>> mean.item(), variance.item()
         (2.0, 2.0)
     """
+    with Passes(model, [site], batches) as passes:
+        return statistics_of_passes(passes, site)
+
+
+def statistics_of_passes(passes: Passes, site: Site, skipped: Collection[int] = ()) -> tuple[Tensor, Tensor]:
+    """Measure as `batch_statistics` does, on passes that may go on afterwards.
+
+    Args:
+        passes: Of benign images through the network.
+        site: The BatchNorm layer.
+        skipped: Places of batches that do not count.
+
+    Returns:
+        Mean and variance, each of shape (channels,), float64.
+    """
     count = 0
     mean: Tensor | None = None
     scatter: Tensor | None = None
-
-    def collect(inputs: Tensor, _: Tensor) -> None:
-        nonlocal count, mean, scatter
-        values = inputs.transpose(0, 1).flatten(1).double()
-        here, spread, size = values.mean(1), values.var(1, correction=0) * values.shape[1], values.shape[1]
-        if mean is None or scatter is None:
-            mean, scatter, count = here, spread, size
-            return
-        # Chan's pairwise update: sums of squares would cancel where a channel's mean dwarfs its deviation.
-        step = here - mean
-        scatter = scatter + spread + step.square() * (count * size / (count + size))
-        mean = mean + step * (size / (count + size))
-        count += size
-
-    for batch in batches:
-        run_to(model, site, batch, collect, need_output=False)
+    for place, calls in enumerate(passes.inputs(site)):
+        for inputs in calls if place not in skipped else ():
+            values = inputs.transpose(0, 1).flatten(1).double()
+            here, spread = values.mean(1), values.var(1, correction=0) * values.shape[1]
+            size = values.shape[1]
+            if mean is None or scatter is None:
+                mean, scatter, count = here, spread, size
+                continue
+            # Chan's pairwise update: sums of squares would cancel where a channel's mean dwarfs its deviation.
+            step = here - mean
+            scatter = scatter + spread + step.square() * (count * size / (count + size))
+            mean = mean + step * (size / (count + size))
+            count += size
     assert mean is not None
     assert scatter is not None
     return mean, scatter / max(count - 1, 1)

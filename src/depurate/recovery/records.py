@@ -56,6 +56,23 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class NoiseEstimate:
+    """What robust recovery estimates of the sparse noise in a layer.
+
+    Attributes:
+        share: Of entries hit, those that cannot be told from good ones included.
+        scale: Of the noise, in units of the weights; None where only certain hits were found.
+        precision: Expected share of truly hit entries among those replaced, by the model itself.
+        unflipped: Hits that exactly one bit explains, restored by flipping it back.
+    """
+
+    share: float
+    scale: float | None
+    precision: float
+    unflipped: int
+
+
+@dataclass(frozen=True)
 class LayerRecord:
     """What was found in one layer, what was done to it and what is guaranteed.
 
@@ -66,10 +83,11 @@ class LayerRecord:
         kernels: Output units.
         patches: Benign patches the recovery saw (after subsampling).
         rank: Dimension of the span used; equal to `fan_in` when the span is everything.
-        method: `exact`, `soft`, `statistics` (BatchNorm re-estimated) or `none`.
+        method: `exact`, `soft`, `robust`, `filled`, `statistics` (BatchNorm re-estimated) or `none`.
         strength: The λ of the soft recovery, or None.
         nonfinite: Entries that arrived as NaN or Inf.
-        contaminated: Entries known to be hit: non-finite, absurdly large, or the certified support of the noise.
+        contaminated: Entries taken for hit: non-finite, absurdly large, the certified support of the noise, or, in
+            robust recovery, more likely hit than not.
         certified: Kernels whose recovery is certified exact.
         gap: Worst relative duality gap over the kernels, or None where no l1 problem was solved.
         margin: Worst max|z| over the rows of zero residual (below 1: the solution is unique), or None.
@@ -81,6 +99,7 @@ class LayerRecord:
         spectrum: For the plot of span against update, or None.
         residuals: For the histogram of what was taken away, or None.
         seconds: Wall time spent on this layer.
+        noise: What robust recovery estimates of the noise, or None.
     """
 
     name: str
@@ -103,6 +122,7 @@ class LayerRecord:
     spectrum: Spectrum | None = None
     residuals: Histogram | None = None
     seconds: float = 0.0
+    noise: NoiseEstimate | None = None
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,24 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from depurate.recovery.batchnorm import batch_statistics
+from depurate.recovery.anchors import anchor_kernels
+from depurate.recovery.batchnorm import statistics_of_passes, unlike_measured
 from depurate.recovery.entries import fill_entries, hit_kernels, hit_statistics
 from depurate.recovery.exact import ExactFit, exact_recovery
+from depurate.recovery.lesson import Lesson
+from depurate.recovery.robust import Repair, repair_entries
 from depurate.recovery.soft import soft_recovery
-from depurate.spans import Moments, Sampling, Site, Span, measure, read_kernels, span_of, write_kernels
+from depurate.spans import (
+    Moments,
+    Passes,
+    Sampling,
+    Site,
+    Span,
+    measure_passes,
+    read_kernels,
+    span_of,
+    write_kernels,
+)
 
 # When `auto` tries exact recovery: spans of at most this share of the fan-in, probed on a few kernels.
 _WIDEST_SPAN = 0.75
@@ -27,11 +40,14 @@ class Recipe:
 
     Attributes:
         method: `exact` (l1 on the span), `soft` (closed form) or `auto` (exact where a probe of a few kernels is
-            certified, soft elsewhere; only certain hits are replaced where a strength of None is given).
+            certified, soft elsewhere; only certain hits are replaced where a strength of None is given) or `robust`
+            (entries that do not fit the rest of their layer are filled in).
         strength: λ of the soft recovery; None leaves layers alone that exact recovery cannot certify.
         rounding: Relative rounding in the weights, below which a residual counts as zero.
         energy: Share of the patches' energy that `exact` keeps where the span is the whole space.
         sampling: How many patches to look at.
+        repair: For `auto`: fill in, as `robust` does, the entries that do not fit where nothing can be certified.
+        sparse: For both: whether the network as a whole shows sparse noise.
     """
 
     method: str
@@ -39,6 +55,13 @@ class Recipe:
     rounding: float = 1e-5
     energy: float = 0.99
     sampling: Sampling = field(default_factory=Sampling)
+    repair: bool = False
+    sparse: bool = False
+
+    @property
+    def repairs(self) -> bool:
+        """Whether layers are searched for entries that do not fit."""
+        return self.repair or self.method == "robust"
 
 
 @dataclass(frozen=True)
@@ -47,7 +70,7 @@ class LayerOutcome:
 
     Attributes:
         site: The layer.
-        method: What was done: `exact`, `soft`, `statistics`, `filled` or `none`.
+        method: What was done: `exact`, `soft`, `robust`, `statistics`, `filled` or `none`.
         suspect: Kernels as received, shape (groups, kernels, fan_in); BatchNorm: (1, 2, channels) mean and variance.
         anchor: Same shape.
         purified: Same shape.
@@ -55,6 +78,7 @@ class LayerOutcome:
         moments: None for BatchNorm.
         fits: One per group where exact recovery ran.
         truncated: Whether exact recovery had to cut the span off.
+        repair: What robust recovery found, where it ran.
         anchored: Whether the anchor has this layer.
         seconds: Wall time.
     """
@@ -68,8 +92,19 @@ class LayerOutcome:
     moments: Moments | None = None
     fits: tuple[ExactFit, ...] = ()
     truncated: bool = False
+    repair: Repair | None = None
     anchored: bool = False
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Both networks with the passes through them."""
+
+    suspect: nn.Module
+    purified: nn.Module
+    theirs: Passes
+    ours: Passes
 
 
 def walk(
@@ -77,7 +112,7 @@ def walk(
     purified: nn.Module,
     anchor: Mapping[str, Tensor],
     sites: tuple[Site, ...],
-    batches: list[Tensor],
+    batches: list[Tensor] | Lesson,
     recipe: Recipe,
 ) -> Iterator[LayerOutcome]:
     """Purify a network layer by layer, yielding each layer's outcome as it is done.
@@ -90,48 +125,46 @@ def walk(
         purified: Another copy; holds the purified network when the walk is over.
         anchor: State dict of the anchor; layers it lacks count as unknown (zero).
         sites: From `spans.find_sites`.
-        batches: Benign images.
+        batches: Benign images, or a lesson.
         recipe: How to recover.
 
     Yields:
         One `LayerOutcome` a site, in forward order.
     """
+    lesson = batches if isinstance(batches, Lesson) else Lesson.of(batches)
     softened = False
-    for site in sites:
-        started = time.perf_counter()
-        if site.geometry is None:
-            outcome = _batchnorm(purified, site, batches, renew=softened)
-            if outcome.hits.any():  # the suspect needs usable statistics too, or its outputs are no targets
-                usable = torch.where(outcome.hits, outcome.purified, outcome.suspect)
-                _write_statistics(suspect.get_submodule(site.name), usable)
-        else:
-            outcome = _layer(suspect, purified, anchor, site, batches, recipe)
-        # Exact recovery and filling restore what training made, and its statistics with it; soft recovery does not.
-        softened = softened or outcome.method == "soft"
-        yield replace(outcome, seconds=time.perf_counter() - started)
+    with Passes(suspect, sites, lesson.meant) as theirs, Passes(purified, sites, lesson.shown) as ours:
+        pair = _Pair(suspect, purified, theirs, ours)
+        for site in sites:
+            started = time.perf_counter()
+            if site.geometry is None:
+                outcome = _batchnorm(pair, site, lesson.artificial, recipe, renew=softened or recipe.sparse)
+            else:
+                outcome = _layer(pair, anchor, site, recipe)
+            # Exact recovery and filling restore what training made, its statistics with it; soft recovery does not.
+            softened = softened or outcome.method == "soft"
+            yield replace(outcome, seconds=time.perf_counter() - started)
 
 
-def _layer(
-    suspect: nn.Module,
-    purified: nn.Module,
-    anchor: Mapping[str, Tensor],
-    site: Site,
-    batches: list[Tensor],
-    recipe: Recipe,
-) -> LayerOutcome:
-    module = purified.get_submodule(site.name)
+def _layer(pair: _Pair, anchor: Mapping[str, Tensor], site: Site, recipe: Recipe) -> LayerOutcome:
+    module = pair.purified.get_submodule(site.name)
     received = read_kernels(module)
-    origin = _anchor_kernels(anchor, site, received)
+    origin = anchor_kernels(anchor, site.name, received)
     hits = hit_kernels(received, getattr(module, "bias", None) is not None)
     start = torch.zeros_like(received) if origin is None else origin
     kernels = torch.where(hits, start, received)
-    networks = (suspect, purified)  # both: what the layer makes comes back to it where it is used twice
+    networks = (
+        pair.suspect,
+        pair.purified,
+    )  # both: what the layer makes comes back to it where it is used twice
     _write_to(networks, site, kernels)
-    moments = measure(suspect, purified, site, batches, recipe.sampling)
-    if hits.any():
+    # Without soft recovery nothing is asked of the suspect, so it need not run.
+    theirs = None if recipe.strength is None else pair.theirs
+    moments = measure_passes(theirs, pair.ours, site, kernels, recipe.sampling)
+    if hits.any() and recipe.method != "robust":  # which fills them itself, from what it trusts
         kernels = fill_entries(kernels, hits, start, moments)
         _write_to(networks, site, kernels)
-        moments = measure(suspect, purified, site, batches, recipe.sampling)
+        moments = measure_passes(theirs, pair.ours, site, kernels, recipe.sampling)
     outcome = LayerOutcome(
         site,
         "filled" if hits.any() else "none",
@@ -166,6 +199,8 @@ def _recover(outcome: LayerOutcome, recipe: Recipe) -> LayerOutcome:
                 _probe(span, outcome, group, recipe.rounding) for group, span in enumerate(spans)
             ):
                 return _exact(outcome, spans, recipe)
+    if recipe.repairs:
+        return _robust(outcome, outcome.moments, recipe)
     if recipe.strength is None:
         return outcome
     recovered = soft_recovery(outcome.moments, outcome.anchor, recipe.strength)
@@ -208,32 +243,36 @@ def _exact(outcome: LayerOutcome, spans: list[Span], recipe: Recipe) -> LayerOut
     )
 
 
-def _anchor_kernels(anchor: Mapping[str, Tensor], site: Site, like: Tensor) -> Tensor | None:
-    weight = anchor.get(f"{site.name}.weight")
-    if weight is None:
-        return None
-    kernels = weight.to(like).reshape(*like.shape[:2], -1)
-    if kernels.shape[2] < like.shape[2]:
-        bias = anchor.get(f"{site.name}.bias")
-        column = (
-            torch.zeros_like(like[..., :1]) if bias is None else bias.to(like).reshape(*like.shape[:2], 1)
-        )
-        kernels = torch.cat([kernels, column], dim=2)
-    return kernels
+def _robust(outcome: LayerOutcome, moments: Moments, recipe: Recipe) -> LayerOutcome:
+    repair = repair_entries(outcome.suspect, outcome.anchor, moments, outcome.hits, sparse=recipe.sparse)
+    method = "robust" if bool(repair.hits.any()) else "none"
+    return replace(outcome, method=method, purified=repair.kernels, hits=repair.hits, repair=repair)
 
 
-def _batchnorm(purified: nn.Module, site: Site, batches: list[Tensor], *, renew: bool) -> LayerOutcome:
-    module = purified.get_submodule(site.name)
+def _batchnorm(
+    pair: _Pair, site: Site, artificial: frozenset[int], recipe: Recipe, *, renew: bool
+) -> LayerOutcome:
+    module = pair.purified.get_submodule(site.name)
     received = torch.stack([module.running_mean, module.running_var])[None]  # type: ignore[list-item]
     hits = hit_statistics(received[0, 0], received[0, 1])[None]
     outcome = LayerOutcome(site, "none", received, received, received, hits)
-    if not (renew or hits.any()):
+    if not (renew or hits.any() or recipe.repairs):
         return outcome
-    fresh = torch.stack(batch_statistics(purified, site, batches))[None].to(received)
+    fresh = torch.stack(statistics_of_passes(pair.ours, site, artificial))[None].to(received)
+    if recipe.repairs:
+        hits = hits | unlike_measured(received[0], fresh[0])[None]
+        if not (renew or hits.any()):
+            return outcome
     outcome = replace(
-        outcome, method="statistics", purified=fresh if renew else torch.where(hits, fresh, received)
+        outcome,
+        method="statistics",
+        purified=fresh if renew else torch.where(hits, fresh, received),
+        hits=hits,
     )
     _write_statistics(module, outcome.purified)
+    if hits.any():  # the suspect needs usable statistics too, or its outputs are no targets
+        usable = torch.where(hits, outcome.purified, received)
+        _write_statistics(pair.suspect.get_submodule(site.name), usable)
     return outcome
 
 

@@ -1,0 +1,256 @@
+"""Robust recovery: entries that do not fit the rest of their layer are found and filled in, the others stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from depurate.recovery.kriging import FIELDS, Field, Ground, predict_entries
+from depurate.recovery.mixture import HitModel, Prior, fit_hits
+from depurate.recovery.unflip import unflip, vanished
+from depurate.spans import Moments
+
+_ROUNDS = 8
+_SETTLED = 3e-4
+# Deviations below this share of the layer's typical weight are of no consequence, and not looked for.
+_HARMLESS = 0.05
+_NOTHING = 0.02
+_SURE = 0.5
+# Where nothing speaks of sparse noise but this entry: more sure than not, and this many scales off.
+_SURE_ALONE = 0.9
+_FAR = 6.0
+_SUSPECTED = 0.3
+_FEWEST_KERNELS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Repair:
+    """What was found in a layer and put in its place.
+
+    Attributes:
+        kernels: Shape of the kernels given; equal to them bit for bit outside `hits`.
+        hits: Entries taken for contaminated, same shape, bool.
+        probability: Of being hit, same shape.
+        share: ε, the estimated share of entries hit, also of those that cannot be told from good ones.
+        noise: Estimated scale of the noise, in units of the weights; None where nothing was found.
+        precision: Expected share of truly hit entries among `hits`, by the model itself.
+        unflipped: How many hits were explained by one bit, and restored.
+    """
+
+    kernels: Tensor
+    hits: Tensor
+    probability: Tensor
+    share: float
+    noise: float | None
+    precision: float
+    unflipped: int
+
+
+def repair_entries(
+    kernels: Tensor, anchor: Tensor, moments: Moments, certain: Tensor, *, sparse: bool = True
+) -> Repair:
+    """Find the hit entries of a layer and fill them with what the good ones predict.
+
+    Alternates three estimates until the hits settle: predictions of every entry (`predict_entries`), the scale of
+    what they leave (rows times columns), and the mixture of good and hit residuals (`fit_hits`); the covariance is
+    chosen by good entries that are held back. Nothing but the hits changes.
+
+    Args:
+        kernels: Shape (groups, kernels, fan_in).
+        anchor: Same shape; zero where unknown.
+        moments: Of the layer's clean patches.
+        certain: Entries hit beyond doubt, same shape, bool; their values are used for unflipping only.
+        sparse: Whether the network as a whole shows sparse noise. If not, only what stands out by far counts.
+
+    Returns:
+        The repaired kernels and the evidence.
+
+    >>> x = torch.randn(400, 12, generator=torch.Generator().manual_seed(0)) * torch.linspace(3, 0.3, 12)
+    >>> clean = torch.randn(1, 40, 400, generator=torch.Generator().manual_seed(1)) @ x / 400
+    >>> hit = clean.clone()
+    >>> hit[0, 3, 1] = 9.0
+    >>> seen = Moments(400, (x.mT @ x)[None].double() / 400, None, x[None], None)
+    >>> nothing = torch.zeros_like(clean, dtype=torch.bool)
+    >>> repair_entries(hit, torch.zeros_like(clean), seen, nothing, sparse=False).hits.nonzero().tolist()
+    [[0, 3, 1]]
+    """
+    shape = kernels.shape
+    received = kernels.reshape(-1, shape[2])
+    known = (certain | ~kernels.isfinite()).reshape(-1, shape[2])
+    known = known | vanished(received, known)
+    start = anchor.reshape(-1, shape[2])
+    weights = torch.where(known, start, received).float()
+    update = weights - start.float()
+    harmless = _harmless(weights)
+    if harmless == 0:  # nothing but zeros and the anchor to learn from
+        filled = torch.where(known, start, received)
+        return Repair(
+            filled.reshape(shape), known.reshape(shape), known.double().reshape(shape), 0.0, None, 1.0, 0
+        )
+    ground = Ground.of(moments)
+    places = _places(ground, len(update), anchored=bool(start.any()))
+    found = _Search(update, known, ground, places, harmless, sparse).run()
+    predicted = start + found.predicted.to(start)
+    restored, single = unflip(received[found.hits], predicted[found.hits], found.scales[found.hits])
+    if sparse:  # among many hits of other kinds some are one bit away from a fitting word by chance
+        single &= known[found.hits]
+    values = torch.where(single, restored, predicted[found.hits])
+    repaired = received.clone()
+    repaired[found.hits] = values
+    probability = torch.where(known, 1.0, found.probability)
+    count = int(found.hits.sum())
+    return Repair(
+        repaired.reshape(shape),
+        found.hits.reshape(shape),
+        probability.reshape(shape),
+        max(found.model.share if count else 0.0, float(known.double().mean())),
+        found.model.noise if count > int(known.sum()) else None,
+        float(probability[found.hits].mean()) if count else 1.0,
+        int(single.sum()),
+    )
+
+
+def first_look(kernels: Tensor, anchor: Tensor, certain: Tensor) -> tuple[float, float]:
+    """Estimate the share of hit entries from the numbers alone, without images.
+
+    Args:
+        kernels: Shape (groups, kernels, fan_in).
+        anchor: Same shape; zero where unknown.
+        certain: Entries hit beyond doubt, same shape, bool; they are not counted.
+
+    Returns:
+        The estimated share, and the share of entries that are more likely hit than not.
+
+    >>> weights = torch.randn(1, 50, 60, generator=torch.Generator().manual_seed(0))
+    >>> first_look(weights, torch.zeros_like(weights), torch.zeros_like(weights, dtype=torch.bool))[1]
+    0.0
+    """
+    flat = kernels.shape[2]
+    known = (certain | ~kernels.isfinite()).reshape(-1, flat)
+    weights = torch.where(known, anchor.reshape(-1, flat), kernels.reshape(-1, flat)).float()
+    update, harmless = weights - anchor.reshape(-1, flat).float(), _harmless(weights)
+    if harmless == 0 or bool(known.all()):
+        return 0.0, 0.0
+    scales = _rough_scales(update, known, harmless, torch.ones_like(update[0]))
+    told = ~known & (update.abs() > _NOTHING * harmless)
+    model = fit_hits(update[told], scales[told], Prior(0.25, 3.0, 0.6))
+    likely = model.posterior(update[~known], scales[~known]) > _SURE
+    return model.share, float(likely.double().mean())
+
+
+@dataclass(frozen=True)
+class _Found:
+    hits: Tensor
+    probability: Tensor
+    predicted: Tensor
+    scales: Tensor
+    model: HitModel
+
+
+@dataclass(frozen=True)
+class _Search:
+    """One layer's alternation."""
+
+    update: Tensor
+    known: Tensor
+    ground: Ground
+    places: Tensor
+    harmless: float
+    sparse: bool
+
+    def run(self) -> _Found:
+        prior = Prior.of(sparse=self.sparse)
+        scales = _rough_scales(self.update, self.known, self.harmless, self.places)
+        # What is next to nothing (pruned, decayed, never reached by an update) does not tell how large others are.
+        told = ~self.known & (self.update.abs() > _NOTHING * self.harmless)
+        model = fit_hits(self.update[told], scales[told], prior)
+        hits = self.known | (model.posterior(self.update, scales) > _SUSPECTED)
+        predicted, field = torch.zeros_like(self.update), FIELDS[0]
+        probability = hits.float()
+        for turn in range(_ROUNDS):
+            data = torch.where(hits, predicted, self.update)
+            size = self._sizes(data, hits)
+            if turn in (0, 2):
+                field = self._best_field(data / size, hits, turn)
+            predicted = size * predict_entries(data / size, hits, self.ground, field, 12 if turn == 0 else 6)
+            residuals = self.update - predicted
+            scales = _fine_scales(residuals, hits | ~told, self.harmless, self.places)
+            model = fit_hits(residuals[told], scales[told], prior)
+            probability = model.posterior(residuals, scales)
+            before, hits = hits, self.known | self._hit(probability, residuals.abs() / (model.core * scales))
+            if turn > 2 and float((before != hits).double().mean()) < _SETTLED:
+                break
+        return _Found(hits, probability, predicted, model.core * scales, model)
+
+    def _hit(self, probability: Tensor, apart: Tensor) -> Tensor:
+        return probability > _SURE if self.sparse else (probability > _SURE_ALONE) & (apart > _FAR)
+
+    def _sizes(self, data: Tensor, hits: Tensor) -> Tensor:
+        good = ~hits
+        power = (data.square() * good).sum(1, keepdim=True) / good.sum(1, keepdim=True).clamp_min(1)
+        return power.sqrt().clamp_min(self.harmless)
+
+    def _best_field(self, data: Tensor, hits: Tensor, seed: int) -> Field:
+        """The covariance that best predicts a tenth of the good entries from all others."""
+        drawn = torch.rand(data.shape, generator=torch.Generator().manual_seed(seed)).to(data.device)
+        held = ~hits & (drawn < 0.1)
+        if not bool(held.any()):
+            return FIELDS[0]
+        rows = torch.arange(len(data), device=data.device)[:: max(1, len(data) // 64)]
+        shown = torch.where(held, 0.0, data)[rows]
+
+        def error(field: Field) -> float:
+            guess = predict_entries(shown, (hits | held)[rows], self.ground, field, 8)
+            return float((data[rows] - guess)[held[rows]].square().clamp_max(9).mean())
+
+        return min(FIELDS, key=error)
+
+
+def _places(ground: Ground, kernels: int, *, anchored: bool) -> Tensor:
+    """How large updates are expected at each place, relative to the mean: where clean patches are, there they go.
+
+    Used where too few kernels show it themselves; without an anchor the initial weights hide it.
+    """
+    power = ground.factor.square().sum(0)
+    if not anchored or kernels >= _FEWEST_KERNELS:
+        return torch.ones_like(power)
+    return (power / power.mean().clamp_min(1e-30)).sqrt().clamp(0.05, 3.0)
+
+
+def _harmless(weights: Tensor) -> float:
+    sizes = weights[weights != 0].abs()
+    if sizes.numel() == 0:
+        return 0.0
+    # Not of those that weight decay left at 1e-20, however many they are.
+    sizes = sizes[sizes >= 1e-3 * sizes.kthvalue(-(-9 * sizes.numel() // 10)).values]
+    return _HARMLESS * float(sizes.median()) / 0.6745
+
+
+def _rough_scales(update: Tensor, known: Tensor, harmless: float, places: Tensor) -> Tensor:
+    """Scale of each entry by the medians of its kernel and of its place, both drawn towards the layer's."""
+    sizes = torch.where(known | (update.abs() <= _NOTHING * harmless), torch.nan, update.abs() / places)
+    whole = sizes.flatten().nanmedian().nan_to_num(0.0)
+    row = sizes.nanmedian(1, keepdim=True).values.nan_to_num(0.0)
+    column = (
+        sizes.nanmedian(0, keepdim=True).values.nan_to_num(0.0) if len(update) >= _FEWEST_KERNELS else whole
+    )
+    scales = (row + 0.3 * whole) * (column + 0.3 * whole) / (1.3 * whole).clamp_min(1e-30) / 0.6745
+    return (places * scales).expand_as(update).clamp_min(harmless)
+
+
+def _fine_scales(residuals: Tensor, hits: Tensor, harmless: float, places: Tensor) -> Tensor:
+    """Scale of each good residual, a row's times a column's, each drawn towards the layer's by ten entries."""
+    good, sizes = (~hits).float(), residuals.abs().clamp_max(1e12) / places
+    row, column = torch.ones_like(sizes[:, :1]), torch.ones_like(sizes[:1])
+    for _ in range(3):
+        row = _drawn_means(sizes / column, good, 1)
+        column = _drawn_means(sizes / row.clamp_min(1e-30), good, 0)
+    return (1.2533 * row * column * places).clamp_min(harmless)
+
+
+def _drawn_means(sizes: Tensor, good: Tensor, axis: int, pull: float = 10.0) -> Tensor:
+    count, total = good.sum(axis, keepdim=True), (sizes * good).sum(axis, keepdim=True)
+    whole = total.sum() / count.sum().clamp_min(1)
+    return (total + pull * whole) / (count + pull)
