@@ -86,10 +86,10 @@ def test_a_seed_fixes_everything_and_global_randomness_nothing():
     runs = []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        runs.append(purify(net, images, seed=3, max_images=80))
+        runs.append(purify(net, images, method="soft", seed=3, max_images=80))
     assert states_equal(runs[0].model.state_dict(), runs[1].model.state_dict())
     assert runs[0].record.trials == runs[1].record.trials
-    other = purify(net, images, seed=4, max_images=80)
+    other = purify(net, images, method="soft", seed=4, max_images=80)
     assert not states_equal(runs[0].model.state_dict(), other.model.state_dict())
     assert runs[0].record.images == 80
     assert any("random sample of 80 of the 200 images" in said for said in runs[0].record.warnings)
@@ -244,7 +244,7 @@ def test_few_images_use_the_default_strength_and_say_so():
 def test_a_wide_network_with_few_images_takes_seconds():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(25_000, 20, bias=False), nn.ReLU(), nn.Linear(20, 3))
-    for method in ("soft", "auto"):
+    for method in ("auto", "soft"):
         result = purify(net, torch.randn(40, 25_000), method=method)
         assert result.record.seconds < 20
         assert result.layers[0].patches == 40
@@ -279,7 +279,8 @@ def test_exact_recovery_is_not_lost_to_holding_images_back():
     assert result.layers[0].contaminated == int(hits.sum())
     torch.testing.assert_close(result.model[0].weight, clean[0].weight, atol=1e-4, rtol=1e-4)
     assert result.record.trials == ()
-    assert said == {"probing", "purifying"}
+    assert "purifying" in said
+    assert not any("strength" in step for step in said)
     assert result.record.agreement is None
 
 

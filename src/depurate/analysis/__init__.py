@@ -1,6 +1,6 @@
 """Before and after recovery: noise analysis, agreement on benign images, the account of each layer, failure signs."""
 
-from depurate.analysis.agreement import compare, logits
+from depurate.analysis.agreement import compare, logits, read_scores
 from depurate.analysis.layers import describe
 from depurate.analysis.noise import TensorFinding, inspect_state
 from depurate.analysis.signatures import thin_ground, unlike_training, unrelated_anchor
@@ -11,6 +11,7 @@ __all__ = [
     "describe",
     "inspect_state",
     "logits",
+    "read_scores",
     "thin_ground",
     "unlike_training",
     "unrelated_anchor",

@@ -30,7 +30,7 @@ def logits(model: nn.Module, batches: list[Tensor]) -> Tensor:
         torch.Size([2, 3])
     """
     with torch.no_grad():
-        scores = [_scores(model(batch)) for batch in batches]
+        scores = [read_scores(model(batch)) for batch in batches]
     answer = torch.cat(scores).double().cpu()
     if answer.ndim != 2 or answer.shape[1] < 2:
         raise InputError(
@@ -71,13 +71,15 @@ def compare(suspect: Tensor, purified: Tensor) -> Agreement:
     return Agreement(n, share, low, high, float(losses.mean()), error)
 
 
-def _wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - reach), min(1.0, centre + reach)
+def read_scores(output: object) -> Tensor:
+    """Read class scores from whatever a network returns: a tensor, a tuple's first, a dict's `logits` or `out`.
 
+    Raises:
+        InputError: There are none.
 
-def _scores(output: object) -> Tensor:
+    >>> read_scores({"logits": torch.zeros(1, 2)}).shape
+    torch.Size([1, 2])
+    """
     if isinstance(output, Mapping):
         output = next((output[key] for key in ("logits", "out") if key in output), None)
     if isinstance(output, tuple | list) and output:
@@ -85,3 +87,9 @@ def _scores(output: object) -> Tensor:
     if not isinstance(output, Tensor):
         raise InputError(f"the network returns {type(output).__name__}; expected a tensor of class scores")
     return output
+
+
+def _wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - reach), min(1.0, centre + reach)

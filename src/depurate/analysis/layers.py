@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from depurate.recovery import Guarantee, Histogram, LayerOutcome, LayerRecord, Spectrum
+from depurate.recovery import Guarantee, Histogram, LayerOutcome, LayerRecord, NoiseEstimate, Repair, Spectrum
 from depurate.spans import Span, span_of
 
 _WIDEST_SPECTRUM = 1024
@@ -49,7 +49,15 @@ def describe(outcome: LayerOutcome) -> LayerRecord:
         spectrum=_spectrum(outcome, spans),
         residuals=_histogram(outcome),
         seconds=outcome.seconds,
+        noise=_noise(outcome),
     )
+
+
+def _noise(outcome: LayerOutcome) -> NoiseEstimate | None:
+    repair = outcome.repair
+    if repair is None or outcome.method != "robust":
+        return None
+    return NoiseEstimate(repair.share, repair.noise, repair.precision, repair.unflipped)
 
 
 def _batchnorm(outcome: LayerOutcome) -> LayerRecord:
@@ -144,6 +152,8 @@ def _notes(outcome: LayerOutcome, certified: int, rank: int) -> tuple[str, ...]:
         notes.append(
             f"{found:,} hit entries replaced by their conditional mean; all others returned bit for bit"
         )
+    if outcome.repair is not None and outcome.method == "robust":
+        notes += _robust_notes(outcome.repair)
     if outcome.method == "exact":
         notes += _exact_notes(outcome, certified, rank)
     if outcome.method == "soft" and outcome.moments.dual:
@@ -154,6 +164,22 @@ def _notes(outcome: LayerOutcome, certified: int, rank: int) -> tuple[str, ...]:
     if outcome.method == "none" and torch.equal(outcome.suspect, outcome.anchor):
         notes.append("equal to the anchor: never trained, nothing to undo")
     return tuple(notes)
+
+
+def _robust_notes(repair: Repair) -> list[str]:
+    found, size = int(repair.hits.sum()), repair.hits.numel()
+    notes = [
+        f"sparse noise: {found:,} of {size:,} entries do not fit the rest of the layer and were replaced by their "
+        f"conditional mean, all others returned bit for bit; estimated share hit {repair.share:.2%}, expected "
+        f"precision of the localisation {repair.precision:.1%}"
+    ]
+    if repair.noise is not None:
+        notes.append(f"estimated scale of the noise: {repair.noise:.3g}")
+    if repair.unflipped:
+        notes.append(
+            f"{repair.unflipped:,} of them are one bit away from a fitting value and were restored to it"
+        )
+    return notes
 
 
 def _exact_notes(outcome: LayerOutcome, certified: int, rank: int) -> list[str]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from depurate.errors import InputError
-from depurate.recovery import certain_hits
-from depurate.spans import Site, geometry_of
+from depurate.recovery import certain_hits, hit_statistics, unflip_vector
+from depurate.spans import BATCH_NORMS, Site, geometry_of
 
 # Rounding that training leaves in weights of each precision, relative to their size.
 _ROUNDING = {torch.float64: 1e-11, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -101,6 +101,23 @@ def anchor_state(anchor: nn.Module | Mapping[str, Tensor] | None, model: nn.Modu
     return {name: value.detach().to(wanted[name].device) for name, value in shared.items()}
 
 
+def working_damage(model: nn.Module) -> bool:
+    """Tell whether any tensor of a network holds entries that no training produces.
+
+    Parameters, and variances by their roots: running means are judged with them by the walk.
+
+    >>> working_damage(nn.Linear(2, 2))
+    False
+    """
+    if any(bool(certain_hits(parameter).any()) for parameter in model.parameters()):
+        return True
+    return any(
+        bool(hit_statistics(module.get_buffer("running_mean"), module.get_buffer("running_var")).any())
+        for module in model.modules()
+        if isinstance(module, BATCH_NORMS) and module.running_mean is not None
+    )
+
+
 def fill_plain_parameters(model: nn.Module, anchor: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Replace certain hits, in place, in parameters that the walk does not recover.
 
@@ -138,6 +155,37 @@ def fill_plain_parameters(model: nn.Module, anchor: Mapping[str, Tensor]) -> tup
                 "were set to "
                 f"{'the anchor' if name in anchor else default}"
             )
+    return tuple(said)
+
+
+def unflip_plain_parameters(model: nn.Module) -> tuple[str, ...]:
+    """Flip single bits back, in place, in scales and shifts of normalisations, which the walk does not recover.
+
+    Args:
+        model: A working copy of a network that shows damage.
+
+    Returns:
+        One sentence a parameter that was touched.
+
+    >>> net = nn.Sequential(nn.BatchNorm1d(16))
+    >>> with torch.no_grad():
+    ...     net[0].weight.copy_(1 + 0.01 * torch.arange(16))[3] *= 2.0**-32
+    >>> unflip_plain_parameters(net)
+    ('0.weight: 1 of 16 entries are one bit away from a fitting value and were restored to it',)
+    """
+    said = []
+    for prefix, module in model.named_modules():
+        if "norm" not in type(module).__name__.lower():
+            continue
+        for short, parameter in module.named_parameters(recurse=False):
+            restored, done = unflip_vector(parameter.detach().flatten())
+            if bool(done.any()):
+                with torch.no_grad():
+                    parameter.copy_(restored.view(parameter.shape))
+                said.append(
+                    f"{prefix}.{short}: {int(done.sum()):,} of {done.numel():,} entries are one bit away from a "
+                    "fitting value and were restored to it"
+                )
     return tuple(said)
 
 

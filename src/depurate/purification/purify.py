@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
 
@@ -13,28 +12,26 @@ from torch import Tensor, nn
 
 from depurate.analysis import logits, thin_ground
 from depurate.errors import InputError
+from depurate.purification.backdoor import Watch
 from depurate.purification.images import gather
+from depurate.purification.plan import Plan, finish, make_plan
 from depurate.purification.preparation import (
     anchor_state,
     fill_plain_parameters,
     like_the_original,
     rounding_of,
     uncovered,
+    unflip_plain_parameters,
     working_copy,
+    working_damage,
 )
 from depurate.purification.result import PurifyResult
 from depurate.purification.run import Progress, Run
-from depurate.purification.strength import DEFAULT_STRENGTH, STRENGTHS, choose_strength
-from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord, Recipe, Trial
+from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord, Recipe
 from depurate.spans import Sampling, find_sites
+from depurate.triggers import Search
 
-METHODS = ("auto", "exact", "soft")
-# Below this, most backdoors measured so far kept more than a tenth of their success.
-_FIRM_STRENGTH = 0.1
-_TREATED_AS_DAMAGE = (
-    "entries that no training produces were found, so this was treated as damaged memory: only entries known to be "
-    "hit were replaced and no backdoor was looked for; use the soft method if the source is not trusted"
-)
+METHODS = ("auto", "exact", "soft", "robust")
 
 
 def purify(
@@ -51,7 +48,8 @@ def purify(
     """Purify a contaminated network with unlabelled clean images.
 
     Layers are recovered in forward order, each on the patches that clean images make in the purified layers before
-    it: exactly where the span of the patches leaves room and a certificate proves it, softly otherwise.
+    it: exactly where the span of the patches leaves room and a certificate proves it, entry by entry where the
+    weights show sparse noise or damage, softly otherwise.
 
     Args:
         model: The suspect; never modified. Convolutions, dense layers and BatchNorm statistics are recovered, on
@@ -60,7 +58,8 @@ def purify(
             of (batch, labels) pairs; labels are ignored.
         anchor: What training started from (initialisation or base model), as a network or a state dict; None when
             unknown, which counts as zero.
-        method: `auto`, `exact` (the paper's l1 recovery, layer by layer) or `soft` (closed form).
+        method: `auto`, `exact` (the paper's l1 recovery, layer by layer), `soft` (closed form) or `robust` (entries
+            that do not fit the rest of their layer are found and filled in).
         strength: λ of the soft recovery, over 0; None chooses it by agreement on held-back images.
         progress: Called with (what is being done, steps done, steps in all).
         seed: Of every random choice: which images are held back, which patches are looked at.
@@ -86,7 +85,8 @@ def purify(
     working = working_copy(model, double=method == "exact")
     benign = gather(images, limit=max_images, seed=seed, like=next(working.parameters()))
     origin = anchor_state(anchor, working)
-    filled = fill_plain_parameters(working, origin)
+    damage = working_damage(working)
+    filled = (unflip_plain_parameters(working) if damage else ()) + fill_plain_parameters(working, origin)
     sites = find_sites(working, benign.images[:2])
     if not any(site.geometry for site in sites):
         raise InputError(
@@ -95,19 +95,25 @@ def purify(
     logits(working, [benign.images[:2]])  # no class scores: better found out before the work than after
     run = Run(working, origin, sites, benign, progress or _silent)
     recipe_at = partial(Recipe, method, rounding=rounding_of(model), sampling=Sampling(seed=seed))
-    damaged = bool(filled) or run.certainly_hit()
-    recipe, trials, warnings = _plan(run, method, strength, recipe_at, damaged=damaged)
-    done = run.final(recipe)
+    watch = Watch(benign.images, Search(seed=seed), run.progress)
+    plan = make_plan(run, watch, method, strength, recipe_at, damaged=damage or bool(filled))
+    done, left = finish(plan, watch)
     record = PurifyRecord(
         method=method,
         guarantee=_weakest(done.layers),
         anchor="given" if anchor is not None else "unknown (zero)",
         images=len(benign.images),
         layers=done.layers,
-        agreement=_agreement(run, recipe, trials),
-        trials=trials,
+        agreement=_agreement(plan),
+        trials=plan.trials,
         untouched=uncovered(working, sites),
-        warnings=(*warnings, *filled, *run.signatures(done.suspect), *thin_ground(done.layers)),
+        warnings=(
+            *plan.warnings,
+            *left,
+            *filled,
+            *run.signatures(done.purified if plan.recipe.repairs else done.suspect),
+            *thin_ground(done.layers),
+        ),
         versions={name: version(name) for name in ("depurate", "torch")}
         | {"python": platform.python_version()},
         seconds=time.perf_counter() - started,
@@ -120,63 +126,18 @@ def _check(method: str, strength: float | None) -> None:
         raise InputError(f"method: {method!r}; expected one of {', '.join(METHODS)}")
     if strength is not None and not 0 < strength < float("inf"):
         raise InputError(f"strength: {strength}; expected a number over 0, such as 0.1")
-    if strength is not None and method == "exact":
+    if strength is not None and method in ("exact", "robust"):
         raise InputError(
-            f"strength: {strength} given, but the exact method has none; use method soft or auto"
+            f"strength: {strength} given, but the {method} method has none; use method soft or auto"
         )
 
 
-def _plan(
-    run: Run,
-    method: str,
-    strength: float | None,
-    recipe_at: Callable[[float | None], Recipe],
-    *,
-    damaged: bool,
-) -> tuple[Recipe, tuple[Trial, ...], tuple[str, ...]]:
-    """Decide how to recover; the trials made on the way and what the user must know are kept for the account."""
-    if method == "exact" or strength is not None:
-        return recipe_at(strength), (), ()
-    if method == "auto" and damaged:
-        return recipe_at(None), (), (_TREATED_AS_DAMAGE,)
-    if not run.benign.held_back:
-        return (
-            recipe_at(DEFAULT_STRENGTH),
-            (),
-            (f"too few images to choose a strength: {DEFAULT_STRENGTH} was used",),
-        )
-    if method == "auto":
-        # With all images: a span that lacks those held back need not hold what training did with them.
-        used = run.methods(recipe_at(STRENGTHS[0]))
-        if "soft" not in used:
-            return recipe_at(None), (), ()
-        method = "auto" if "exact" in used else "soft"
-
-    def attempt(candidate: float, *, sure: bool = False) -> Agreement:
-        what = f"{'confirming' if sure else 'trying'} strength {candidate}"
-        folds = range(run.benign.folds) if sure else range(1)
-        return run.attempt(replace(recipe_at(candidate), method=method), what, folds)
-
-    trials = choose_strength(attempt, partial(attempt, sure=True))
-    chosen = next(trial.strength for trial in trials if trial.chosen)
-    return replace(recipe_at(chosen), method=method), trials, _weakness(chosen)
-
-
-def _weakness(strength: float) -> tuple[str, ...]:
-    if strength >= _FIRM_STRENGTH:
-        return ()
-    return (
-        f"stronger recovery cost more accuracy than is tolerated, so a strength of only {strength:g} was used: a "
-        f"backdoor may well survive it; more images allow more, and --strength {_FIRM_STRENGTH:g} or above insists",
-    )
-
-
-def _agreement(run: Run, recipe: Recipe, trials: tuple[Trial, ...]) -> Agreement | None:
+def _agreement(plan: Plan) -> Agreement | None:
     # A recovery without a strength fits nothing to the images, so there is nothing to check on others.
-    if not run.benign.held_back or recipe.strength is None:
+    if not plan.run.benign.held_back or plan.recipe.strength is None:
         return None
-    chosen = next((trial.agreement for trial in trials if trial.chosen), None)
-    return chosen or run.attempt(recipe, "checking on held-back images")
+    chosen = next((trial.agreement for trial in plan.trials if trial.chosen), None)
+    return chosen or plan.run.attempt(plan.recipe, "checking on held-back images")
 
 
 def _weakest(layers: tuple[LayerRecord, ...]) -> Guarantee:

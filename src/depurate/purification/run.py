@@ -11,8 +11,20 @@ from torch import Tensor, nn
 
 from depurate.analysis import compare, describe, logits, unlike_training, unrelated_anchor
 from depurate.purification.images import Benign
-from depurate.recovery import Agreement, LayerRecord, Recipe, hit_kernels, hit_statistics, walk
+from depurate.purification.lessons import counter_lesson
+from depurate.recovery import (
+    Agreement,
+    LayerRecord,
+    Lesson,
+    Recipe,
+    anchor_kernels,
+    first_look,
+    hit_kernels,
+    hit_statistics,
+    walk,
+)
 from depurate.spans import Site, read_kernels
+from depurate.triggers import Trigger
 
 Progress = Callable[[str, int, int], None]
 
@@ -36,6 +48,7 @@ class Run:
         sites: Layers in forward order.
         benign: Images.
         progress: Called with (what, done, in all).
+        triggers: To teach away: benign images that carry them are to be answered as without them.
     """
 
     suspect: nn.Module
@@ -43,12 +56,14 @@ class Run:
     sites: tuple[Site, ...]
     benign: Benign
     progress: Progress
+    triggers: tuple[Trigger, ...] = ()
 
     def final(self, recipe: Recipe) -> Finished:
         """Walk with all images and account for every layer."""
         suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
         layers: list[LayerRecord] = []
-        for outcome in walk(suspect, purified, self.anchor, self.sites, self.benign.all(), recipe):
+        lesson = self._lesson(self.benign.all())
+        for outcome in walk(suspect, purified, self.anchor, self.sites, lesson, recipe):
             used = recipe.strength if outcome.method == "soft" else None
             layers.append(replace(describe(outcome), strength=used))
             self.progress("purifying", len(layers), len(self.sites))
@@ -69,7 +84,8 @@ class Run:
         pairs = []
         for turn, fold in enumerate(folds):
             suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
-            steps = walk(suspect, purified, self.anchor, self.sites, self.benign.fit(fold), recipe)
+            lesson = self._lesson(self.benign.fit(fold))
+            steps = walk(suspect, purified, self.anchor, self.sites, lesson, recipe)
             for done, _ in enumerate(steps, start=1 + turn * len(self.sites)):
                 self.progress(what, done, len(folds) * len(self.sites))
             held_back = self.benign.check(fold)
@@ -77,9 +93,27 @@ class Run:
         before, after = (torch.cat(scores) for scores in zip(*pairs, strict=True))
         return compare(before, after)
 
-    def certainly_hit(self) -> bool:
-        """Whether any layer holds entries that no training produces."""
-        return any(bool(self._hits(site).any()) for site in self.sites)
+    def _lesson(self, batches: list[Tensor]) -> Lesson:
+        if not self.triggers:
+            return Lesson.of(batches)
+        return counter_lesson(batches, self.triggers)
+
+    def sparse_noise(self) -> float:
+        """Share of the weights that look hit by sparse noise, estimated from the numbers alone.
+
+        Certain hits are not counted: they are damage of their own kind and say nothing of the others.
+        """
+        share, entries = 0.0, 0
+        for site in self.sites:
+            if site.geometry is None:
+                continue
+            kernels = read_kernels(self.suspect.get_submodule(site.name))
+            origin = anchor_kernels(self.anchor, site.name, kernels)
+            start = torch.zeros_like(kernels) if origin is None else origin
+            looked, _ = first_look(kernels, start, self._hits(site))
+            share += looked * kernels.numel()
+            entries += kernels.numel()
+        return share / max(entries, 1)
 
     def _hits(self, site: Site) -> Tensor:
         module = self.suspect.get_submodule(site.name)

@@ -1,0 +1,119 @@
+"""Whether a suspect carries a backdoor that benign images can show, and the triggers that teach it away."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from depurate.analysis import logits, read_scores
+from depurate.triggers import Screening, Search, Trigger, find_patches, screen, shortest_additions, success
+
+Progress = Callable[[str, int, int], None]
+# More classes than this are narrowed down to those that one universal change leads to most often.
+_MOST_CLASSES = 12
+_FEWEST_CLASSES = 3
+# A trigger found again after recovery counts while it is this much smaller than a usual class takes.
+_STILL_EASY = 0.5
+_WORKS = 0.5
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The search for triggers with the images and settings it is made with.
+
+    Attributes:
+        images: Benign, shape (n, c, h, w).
+        search: How long each search is.
+        progress: Called with (what, done, in all).
+    """
+
+    images: Tensor
+    search: Search
+    progress: Progress
+
+    def look(self, suspect: nn.Module) -> Screening | None:
+        """Search a suspect for triggers of every class; None where images or answers do not allow a search."""
+        if self.images.ndim != 4:
+            return None
+        classes = self._classes(suspect)
+        if len(classes) < _FEWEST_CLASSES:
+            return None
+        step = lambda done, total: self.progress("searching for triggers", done, total)  # noqa: E731
+        return screen(_score(suspect), self.images, classes, self.search, step)
+
+    def lessons(self, suspect: nn.Module, found: Screening) -> tuple[Trigger, ...]:
+        """Triggers to teach away: the patches found, and for each flagged class the short additions that work."""
+        additions: list[Trigger] = []
+        # Twelve images draw an addition for many classes; for one or two there is room for more.
+        longer = replace(self.search, steps=self.search.steps // 2, images=4 * self.search.images)
+        for done, target in enumerate(found.flagged, start=1):
+            additions += shortest_additions(_score(suspect), self.images, [target], longer)
+            self.progress("searching for other triggers of the same class", done, len(found.flagged))
+        return (*found.triggers, *additions)
+
+    def again(self, purified: nn.Module, found: Screening) -> tuple[Trigger, ...]:
+        """Search the purified network for the flagged classes once more: triggers that are still too easy."""
+        patches = find_patches(_score(purified), self.images, found.flagged, replace(self.search, images=32))
+        works = success(_score(purified), self.images, patches)
+        return tuple(
+            patch
+            for patch, share in zip(patches, works, strict=True)
+            if share > _WORKS and patch.size < _STILL_EASY * found.usual
+        )
+
+    def _classes(self, suspect: nn.Module) -> list[int]:
+        before = logits(suspect, [self.images[:128]])
+        if before.shape[1] <= _MOST_CLASSES:
+            return list(range(before.shape[1]))
+        # A short cut is what an untargeted change finds first: keep the answers that such changes lead to.
+        answers = before.argmax(1)
+        counts = Counter(answers.tolist())
+        for seed in range(4):
+            shift = _away(_score(suspect), self.images[:64], seed)
+            counts.update(logits(suspect, [self.images[:64] + shift]).argmax(1).tolist())
+        return [name for name, _ in counts.most_common(_MOST_CLASSES)]
+
+
+def describe_screening(found: Screening | None) -> tuple[str, ...]:
+    """Say in plain words what the search for triggers found.
+
+    >>> describe_screening(Screening((0, 1, 2), (50.0, 60.0, 55.0), (), ()))[0][:30]
+    'no trigger was found: no class'
+    """
+    if found is None:
+        return ("no triggers were searched for: that takes pictures and at least three classes",)
+    if not found.flagged:
+        return (
+            "no trigger was found: no class is much easier to reach than the others by one small change of every "
+            "image; triggers that differ from image to image or warp it would not be seen, and --method soft "
+            "purifies in any case",
+        )
+    sizes = dict(zip(found.classes, found.sizes, strict=True))
+    return tuple(
+        f"class {name} is reached from nearly any image by a patch of about {sizes[name]:.0f} pixels, where other "
+        f"classes take {found.usual:.0f}: taken for a backdoor"
+        for name in found.flagged
+    )
+
+
+def _score(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    return lambda images: read_scores(model(images))
+
+
+def _away(score: Callable[[Tensor], Tensor], images: Tensor, seed: int, steps: int = 15) -> Tensor:
+    """A universal change that takes images from their answers, grown by normalised gradient steps."""
+    generator = torch.Generator().manual_seed(seed)
+    scale = images.std()
+    shift = 0.01 * scale * torch.randn(images.shape[1:], generator=generator).to(images)
+    with torch.no_grad():
+        answers = score(images).argmax(1)
+    for _ in range(steps):
+        shift.requires_grad_()
+        loss = torch.nn.functional.cross_entropy(score(images + shift), answers)
+        (slope,) = torch.autograd.grad(loss, shift)
+        shift = shift.detach() + 0.05 * scale * slope / slope.abs().mean().clamp_min(1e-12)
+    return shift

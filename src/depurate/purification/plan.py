@@ -1,0 +1,178 @@
+"""The plan of a purification: what the evidence calls for, and at which strength."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+
+from depurate.purification.backdoor import Watch, describe_screening
+from depurate.purification.run import Finished, Run
+from depurate.purification.strength import DEFAULT_STRENGTH, choose_strength
+from depurate.recovery import Agreement, Recipe, Trial
+from depurate.triggers import Screening
+
+RecipeAt = Callable[[float | None], Recipe]
+
+# Networks at hand that nobody damaged show at most 0.0025 by `Run.sparse_noise`, by the tails of their own weights.
+_SPARSE = 0.006
+# From here on it is noise; below, small healthy networks have been seen at 0.007, and a trial repair has to agree.
+_SURELY_SPARSE = 0.03
+_SAME_ANSWERS = 0.8
+# Below this, most backdoors measured so far kept more than a tenth of their success where no trigger was taught away.
+_FIRM_STRENGTH = 0.1
+# With a trigger to teach away less strength does, and less cost is tolerated.
+_COUNTER_STRENGTHS = (0.01, 0.03, 0.1)
+_COUNTER_LOSS = 0.01
+_ROUNDS = 2
+_TREATED_AS_DAMAGE = (
+    "entries that no training produces were found, so this was treated as damaged memory: only entries taken for hit "
+    "were replaced and no backdoor was looked for; use the soft method if the source is not trusted"
+)
+_TREATED_AS_SPARSE = (
+    "the weights show sparse noise (about {share:.1%} of them by their numbers alone), so what the suspect computes "
+    "was not used: only entries taken for hit were replaced and no backdoor was looked for"
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to recover, and what was learnt while deciding.
+
+    Attributes:
+        run: The network with its images, and the triggers to teach away.
+        recipe: For every layer.
+        trials: Strengths tried.
+        warnings: What the user must know.
+        screening: What the search for triggers found, where one was made.
+    """
+
+    run: Run
+    recipe: Recipe
+    trials: tuple[Trial, ...] = ()
+    warnings: tuple[str, ...] = ()
+    screening: Screening | None = None
+
+
+def make_plan(
+    run: Run, watch: Watch, method: str, strength: float | None, recipe_at: RecipeAt, *, damaged: bool
+) -> Plan:
+    """Decide from the method asked for and, with `auto`, from the evidence.
+
+    Args:
+        run: The suspect, its layers and the images.
+        watch: Looks for triggers.
+        method: `auto`, `exact`, `soft` or `robust`.
+        strength: λ, or None to choose it.
+        recipe_at: The recipe of a strength.
+        damaged: Whether entries were found that no training produces.
+
+    Returns:
+        The plan.
+    """
+    if method == "exact" or (method == "soft" and strength is not None):
+        return Plan(run, recipe_at(strength))
+    if method != "soft" and strength is None:
+        share = run.sparse_noise()
+        # `auto` keeps exact recovery where it can be certified.
+        recipe = replace(recipe_at(None), repair=True, sparse=share > _SPARSE)
+        if method == "robust" or damaged or (recipe.sparse and _believable(run, recipe, share)):
+            said = _TREATED_AS_SPARSE.format(share=share) if recipe.sparse else _TREATED_AS_DAMAGE
+            return Plan(run, recipe, warnings=(said,) if method == "auto" or recipe.sparse else ())
+    if method == "auto":
+        return _against_a_backdoor(run, watch, strength, recipe_at)
+    if not run.benign.held_back:
+        said = f"too few images to choose a strength: {DEFAULT_STRENGTH} was used"
+        return Plan(run, recipe_at(DEFAULT_STRENGTH), warnings=(said,))
+    trials = choose_strength(*_attempts(run, recipe_at))
+    return Plan(run, recipe_at(_chosen(trials)), trials, _weakness(_chosen(trials)))
+
+
+def finish(plan: Plan, watch: Watch) -> tuple[Finished, tuple[str, ...]]:
+    """Walk as planned, and again with more to teach while the classes found stay easy to trigger.
+
+    Args:
+        plan: What to do.
+        watch: Looks for triggers.
+
+    Returns:
+        The outcome, and what is left to say of triggers that still work.
+    """
+    done = plan.run.final(plan.recipe)
+    found, run = plan.screening, plan.run
+    if found is None or not found.flagged:
+        return done, ()
+    for _ in range(_ROUNDS):
+        more = watch.again(done.purified, found)
+        if not more:
+            return done, ()
+        run = replace(run, triggers=(*run.triggers, *more))
+        done = run.final(plan.recipe)
+    easy = ", ".join(
+        f"{trigger.target} ({trigger.size:.0f} pixels)" for trigger in watch.again(done.purified, found)
+    )
+    return done, (
+        f"still easy to trigger after {_ROUNDS + 1} rounds: class {easy}; not all is removed",
+    ) if easy else ()
+
+
+def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_at: RecipeAt) -> Plan:
+    # Exact recovery first: where certificates hold, nothing has to be looked for. With all images: a span that
+    # lacks those held back need not hold what training did with them.
+    used = run.methods(recipe_at(None))
+    if used <= {"exact", "filled", "statistics"}:
+        return Plan(run, recipe_at(None))
+    method = "auto" if "exact" in used else "soft"
+
+    def recipe_of(candidate: float | None) -> Recipe:
+        return replace(recipe_at(candidate), method=method)
+
+    found = watch.look(run.suspect)
+    said = describe_screening(found)
+    if found is not None and found.flagged:
+        run = replace(run, triggers=watch.lessons(run.suspect, found))
+        if strength is not None or not run.benign.held_back:
+            return Plan(run, recipe_of(strength or DEFAULT_STRENGTH), (), said, found)
+        # A trigger is the better guide: one part held back will do.
+        quick = cache(_attempts(run, recipe_of)[0])
+        trials = choose_strength(quick, quick, _COUNTER_STRENGTHS, _COUNTER_LOSS)
+        return Plan(run, recipe_of(_chosen(trials)), trials, said, found)
+    if strength is not None:
+        return Plan(run, recipe_of(strength), (), said, found)
+    return Plan(run, recipe_at(None), (), said, found)
+
+
+def _believable(run: Run, recipe: Recipe, share: float) -> bool:
+    """Whether sparse noise is there, or only tails that a small share cannot be told from.
+
+    Noise on few entries leaves most answers as they were, and so does its repair. Where a repair of few entries
+    changes many answers, it was the repair that broke a network which nothing had hit.
+    """
+    if share > _SURELY_SPARSE or not run.benign.held_back:
+        return share > _SURELY_SPARSE
+    return run.attempt(recipe, "checking whether there is sparse noise").agreement > _SAME_ANSWERS
+
+
+def _attempts(
+    run: Run, recipe_at: RecipeAt
+) -> tuple[Callable[[float], Agreement], Callable[[float], Agreement]]:
+    """How to try a strength quickly, on one part held back, and surely, on every part in turn."""
+
+    def attempt(candidate: float, *, sure: bool = False) -> Agreement:
+        what = f"{'confirming' if sure else 'trying'} strength {candidate}"
+        return run.attempt(recipe_at(candidate), what, range(run.benign.folds) if sure else range(1))
+
+    return attempt, partial(attempt, sure=True)
+
+
+def _chosen(trials: tuple[Trial, ...]) -> float:
+    return next(trial.strength for trial in trials if trial.chosen)
+
+
+def _weakness(strength: float) -> tuple[str, ...]:
+    if strength >= _FIRM_STRENGTH:
+        return ()
+    return (
+        f"stronger recovery cost more accuracy than is tolerated, so a strength of only {strength:g} was used: a "
+        f"backdoor may well survive it; more images allow more, and --strength {_FIRM_STRENGTH:g} or above insists",
+    )
