@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -92,6 +92,51 @@ class Constant:
 
     def draw(self, count: int, generator: Generator) -> Tensor:
         return torch.full((count,), self.value, dtype=torch.float64)
+
+
+def law_terms(law: Any) -> dict[str, object]:
+    """Write a law out as the terms of a spec string.
+
+    >>> law_terms(Gaussian(2.0))
+    {'law': 'gaussian', 'scale': 2.0}
+    """
+    name = next((name for name, kind in _LAWS.items() if type(law) is kind), None)
+    if name is None:
+        raise InputError(f"{law!r}: only {', '.join(_LAWS)} can be written as a spec string")
+    return {"law": name} | {field.name: getattr(law, field.name) for field in fields(law)}
+
+
+def parse_law(terms: dict[str, str], spec: str) -> dict[str, Law]:
+    """Take a law's terms out of those of a spec string.
+
+    Args:
+        terms: Names and values; those that belong to the law are removed.
+        spec: The whole string, for messages.
+
+    Returns:
+        The law under `law`; nothing when the terms name none.
+
+    Raises:
+        InputError: The law is unknown, or a value is no number.
+
+    >>> parse_law({"law": "constant", "value": "3"}, "")
+    {'law': Constant(value=3.0)}
+    """
+    name = terms.pop("law", None)
+    if name is None and not {"scale", "value"} & terms.keys():
+        return {}
+    kind = _LAWS.get(name or "gaussian")
+    if kind is None:
+        raise InputError(f"noise: {spec!r}: unknown law {name}; known are {', '.join(_LAWS)}")
+    given = {field.name: terms.pop(field.name) for field in fields(kind) if field.name in terms}
+    try:
+        settings = {key: float(value) for key, value in given.items()}
+    except ValueError as error:
+        raise InputError(f"noise: {spec!r}: a law's settings must be numbers, got {given}") from error
+    return {"law": kind(**settings)}
+
+
+_LAWS: dict[str, Any] = {"gaussian": Gaussian, "uniform": Uniform, "cauchy": Cauchy, "constant": Constant}
 
 
 def _check_scale(law: Law, scale: float) -> None:

@@ -2,28 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from depurate.contamination.laws import Law
+from depurate.contamination.checks import check_choice, check_share
+from depurate.contamination.contaminated import Contaminated
+from depurate.contamination.laws import Gaussian, Law
+from depurate.contamination.noise import Noise
+from depurate.contamination.units import UNITS, unit_of
 from depurate.errors import InputError
 
+_PLACES = ("random", "largest")
+_SIGNS = ("free", "same", "against")
 
-@dataclass(frozen=True, eq=False)
-class Contaminated:
-    """Values after contamination, and the truth about it.
+
+@dataclass(frozen=True)
+class Sparse(Noise):
+    """w + z with z from (1 − ε) δ₀ + ε Q.
 
     Attributes:
-        values: clean + z, shape and dtype of the clean values.
-        mask: The entries that were hit, same shape, bool. All others are the clean ones bit for bit.
-        clean: The values before, the very tensor that was given.
+        rate: ε, the share of entries hit, 0 to 1.
+        law: Q.
+        unit: What the law is measured in: `std` (the tensor's standard deviation) or `absolute`.
+        sign: `free` as drawn; `same`: every value positive; `against`: every value pushes its entry towards zero and
+            beyond, the sign that hides best among the weights.
+        place: `random`, or `largest`: the entries of largest magnitude, those that matter most.
+
+    >>> Sparse(0.3, Gaussian(10.0)).spec
+    'sparse:rate=0.3,law=gaussian,scale=10'
     """
 
-    values: Tensor
-    mask: Tensor
-    clean: Tensor
+    kind: ClassVar[str] = "sparse"
+    rate: float
+    law: Law = field(default=Gaussian(1.0))
+    unit: str = "std"
+    sign: str = "free"
+    place: str = "random"
+
+    def __post_init__(self) -> None:
+        check_share(self, "rate", self.rate)
+        check_choice(self, "unit", self.unit, UNITS)
+        check_choice(self, "sign", self.sign, _SIGNS)
+        check_choice(self, "place", self.place, _PLACES)
+
+    def draw(self, values: Tensor, generator: Generator) -> Tensor:
+        mask = (
+            _largest(values, self.rate) if self.place == "largest" else _random(values, self.rate, generator)
+        )
+        noise = self.law.draw(int(mask.sum()), generator) * unit_of(values, self.unit)
+        if self.sign != "free":
+            noise = noise.abs()
+        if self.sign == "against":
+            noise = torch.where(values[mask] < 0, noise, -noise)
+        return _added(values, mask, noise)
 
 
 def contaminate(values: Tensor, fraction: float, law: Law, *, seed: int) -> Contaminated:
@@ -55,8 +89,24 @@ def contaminate(values: Tensor, fraction: float, law: Law, *, seed: int) -> Cont
     if not 0 <= fraction <= 1:
         raise InputError(f"fraction: {fraction}; expected a number from 0 to 1")
     generator = torch.Generator().manual_seed(seed)
-    mask = torch.rand(values.shape, generator=generator, dtype=torch.float64) < fraction
-    noise = torch.zeros(values.shape, dtype=torch.float64)
-    noise[mask] = law.draw(int(mask.sum()), generator)
-    mask, noise = mask.to(values.device), noise.to(values)
-    return Contaminated(torch.where(mask, values.detach() + noise, values.detach()), mask, values)
+    mask = _random(values, fraction, generator)
+    noise = law.draw(int(mask.sum()), generator)
+    after = _added(values.detach(), mask.to(values.device), noise.to(values.device))
+    return Contaminated(after, mask.to(values.device), values)
+
+
+def _random(values: Tensor, rate: float, generator: Generator) -> Tensor:
+    return torch.rand(values.shape, generator=generator, dtype=torch.float64) < rate
+
+
+def _largest(values: Tensor, rate: float) -> Tensor:
+    sizes = values.abs().flatten().double().nan_to_num(0.0)
+    mask = torch.zeros(sizes.shape, dtype=torch.bool)
+    mask[sizes.topk(round(rate * sizes.numel())).indices] = True
+    return mask.view(values.shape)
+
+
+def _added(values: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
+    after = values.clone()
+    after[mask] = values[mask] + noise.to(values)
+    return after

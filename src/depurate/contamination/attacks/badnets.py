@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from depurate.contamination.attacks.poisoning import poison_share
 from depurate.errors import InputError
 
 
@@ -55,6 +56,15 @@ class BadNets:
         stamped[..., slice(*self.rows), slice(*self.columns)] = self.value
         return stamped
 
+    def wanted(self, labels: Tensor) -> Tensor:
+        """Give the target for every label.
+
+        >>> import torch
+        >>> BadNets(target=7).wanted(torch.tensor([1, 7])).tolist()
+        [7, 7]
+        """
+        return torch.full_like(labels, self.target)
+
     def poison(self, images: Tensor, labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
         """Stamp a random share of a training set and label it with the target.
 
@@ -77,13 +87,4 @@ class BadNets:
         >>> int((labels == 7).sum())
         2
         """
-        if labels.shape != images.shape[:1]:
-            raise InputError(f"labels: shape {tuple(labels.shape)}; expected ({images.shape[0]},)")
-        if not 0 <= fraction <= 1:
-            raise InputError(f"fraction: {fraction}; expected a number from 0 to 1")
-        order = torch.randperm(images.shape[0], generator=torch.Generator().manual_seed(seed))
-        chosen = order[: round(fraction * images.shape[0])].to(images.device)
-        poisoned, relabelled = images.clone(), labels.clone()
-        poisoned[chosen] = self.stamp(images[chosen])
-        relabelled[chosen.to(labels.device)] = self.target
-        return poisoned, relabelled
+        return poison_share(self, images, labels, fraction, seed)
