@@ -1,0 +1,105 @@
+"""Fills a folder with entries, skipping those that are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from depurate.errors import InputError
+from depurate.purification import Progress
+from depurate.zoo.data import Data
+from depurate.zoo.entry import ZooEntry, load_entry, save_entry
+from depurate.zoo.making import Order, make_entry, needs_base
+from depurate.zoo.networks import Network
+
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Filled:
+    """One entry of the zoo after filling: its folder, and whether it was there before."""
+
+    folder: Path
+    entry: ZooEntry
+    found: bool
+
+
+def fill(
+    folder: Path,
+    orders: Sequence[Order],
+    kind: Network,
+    data: Callable[[], Data],
+    *,
+    again: bool = False,
+    progress: Callable[[Order], Progress] | None = None,
+) -> Iterator[Filled]:
+    """Make entries one by one; each is on disk when it is handed out, so that stopping loses one at most.
+
+    Attacks that need a clean network use the folder's own, which is made first where it is missing.
+
+    Args:
+        folder: Where entries go; made if missing.
+        orders: What to make.
+        kind: The network.
+        data: Gives the images; called at most once, and only if something is to be made.
+        again: Make entries anew that are there already.
+        progress: Gives the callback for one order.
+
+    Yields:
+        Each entry, in the order asked for.
+
+    Raises:
+        InputError: The folder cannot be made, or an entry there is damaged.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error})") from error
+    yield from _Filler(folder, kind, _Once(data), again, progress).fill(orders)
+
+
+class _Once:
+    """Calls a function the first time only; datasets take long to read and may not be needed at all."""
+
+    def __init__(self, read: Callable[[], Data]) -> None:
+        self._read = read
+        self._data: Data | None = None
+
+    def __call__(self) -> Data:
+        if self._data is None:
+            self._data = self._read()
+        return self._data
+
+
+@dataclass(frozen=True, eq=False)
+class _Filler:
+    folder: Path
+    kind: Network
+    data: _Once
+    again: bool
+    progress: Callable[[Order], Progress] | None
+
+    def fill(self, orders: Sequence[Order]) -> Iterator[Filled]:
+        for order in orders:
+            yield self.one(order, again=self.again)
+
+    def one(self, order: Order, *, again: bool) -> Filled:
+        place = self.folder / self._name(order)
+        if place.exists() and not again:
+            return Filled(place, load_entry(place), True)
+        # Wished for before anything is trained: the clean network is an entry of its own.
+        base = (lambda: self._base(order)) if needs_base(order.attack) else None
+        report = None if self.progress is None else self.progress(order)
+        entry = make_entry(order, self.kind, self.data(), base=base, progress=report)
+        save_entry(entry, place)
+        return Filled(place, entry, False)
+
+    def _base(self, order: Order) -> nn.Module:
+        clean = replace(order, name=CLEAN, attack=None, fraction=0.0, note="")
+        return self.one(clean, again=False).entry.model
+
+    def _name(self, order: Order) -> str:
+        return f"{order.dataset}-{self.kind.name}-{order.name}"
