@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from depurate.errors import InputError
 from depurate.paper.network import PatchNetwork
-from depurate.recovery.refit import refit
-from depurate.solver import Solution, lad
-
-# Rounding errors of the weights in units of their last place: gradient descent of T steps adds about √T of them,
-# and the features of the recovered kernels a few more.
-_ULPS = 2048
-# One rounding serves all targets: a few units that hardly moved must not blur the others.
-_COARSEST = {torch.float64: 1e-7, torch.float32: 1e-3}
+from depurate.paper.undo import COARSEST, undo
+from depurate.solver import Solution
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,19 +80,18 @@ def recover(contaminated: PatchNetwork, initial: PatchNetwork, patches: Tensor) 
     (True, True)
     """
     started = time.perf_counter()
-    _check(contaminated, initial)
+    check_pair(contaminated, initial)
     initial.check_patches(patches)
     design = patches.flatten(0, 1).T
-    kernels, fit, kernels_certified = _undo(design, contaminated.kernels.T, initial.kernels.T)
-    network = replace(initial, kernels=kernels.T.contiguous())
-    features = network.features(patches).T
-    output, output_fit, certified = _undo(features, contaminated.output[:, None], initial.output[:, None])
+    kernels = undo(design, contaminated.kernels.T, initial.kernels.T)
+    network = replace(initial, kernels=kernels.weights.T.contiguous())
+    output = undo(network.features(patches).T, contaminated.output[:, None], initial.output[:, None])
     return PaperRecovery(
-        network=replace(network, output=output[:, 0]),
-        kernel_solution=fit,
-        output_solution=output_fit,
-        kernels_certified=kernels_certified,
-        output_certified=bool(certified) and bool(kernels_certified.all()),
+        network=replace(network, output=output.weights[:, 0]),
+        kernel_solution=kernels.solution,
+        output_solution=output.solution,
+        kernels_certified=kernels.certified,
+        output_certified=bool(output.certified) and bool(kernels.certified.all()),
         seconds=time.perf_counter() - started,
     )
 
@@ -127,12 +118,17 @@ def relative_errors(recovery: PaperRecovery, clean: PatchNetwork) -> RelativeErr
     return RelativeErrors(kernels, float((found.output - clean.output).norm() / clean.output.norm()))
 
 
-def _check(contaminated: PatchNetwork, initial: PatchNetwork) -> None:
+def check_pair(contaminated: PatchNetwork, initial: PatchNetwork) -> None:
+    """Refuse two networks that differ in shape or dtype, or hold a weight that is not finite.
+
+    Raises:
+        InputError: They cannot be recovered from.
+    """
     names = ("contaminated", "initial")
     one, other = (f"{tuple(net.kernels.shape)} {net.kernels.dtype}" for net in (contaminated, initial))
     if one != other:
         raise InputError(f"contaminated kernels: {one}, initial kernels: {other}; expected the same")
-    if initial.kernels.dtype not in _COARSEST:
+    if initial.kernels.dtype not in COARSEST:
         raise InputError(f"kernels: {initial.kernels.dtype}; expected float64 or float32")
     for name, network in zip(names, (contaminated, initial), strict=True):
         for part, values in (("kernels", network.kernels), ("output", network.output)):
@@ -142,27 +138,3 @@ def _check(contaminated: PatchNetwork, initial: PatchNetwork) -> None:
                 raise InputError(
                     f"{name} {part}: {values[place].item()} at index {place}; expected finite weights"
                 )
-
-
-def _undo(design: Tensor, suspect: Tensor, anchor: Tensor) -> tuple[Tensor, Solution, Tensor]:
-    """l1 fit of suspect − anchor (d, p) in the columns of the design: purified weights, solution, certified (p,)."""
-    update = suspect - anchor
-    solution = lad(design, update, rounding=_rounding(update, anchor))
-    again = refit(design, update, solution)
-    purified = torch.where(solution.residuals == 0, suspect, anchor + again.fitted)
-    return purified, solution, solution.certified & again.confirmed
-
-
-def _rounding(update: Tensor, anchor: Tensor) -> float:
-    """Size of the weights' rounding errors relative to the smallest update, within reason.
-
-    Weights carry errors in proportion to themselves; a unit with a small β_j has a small update, so that the
-    relative error of its update is larger. The median sees an update's size under noise on less than half of it.
-    """
-    finest: float = _ULPS * torch.finfo(anchor.dtype).eps
-    size = update.abs().median(0).values
-    moved = size > 0
-    if not bool(moved.any()):
-        return finest
-    worst = float((anchor.abs().amax(0)[moved] / size[moved]).max())
-    return min(max(finest, finest * worst / math.sqrt(update.shape[0])), _COARSEST[anchor.dtype])

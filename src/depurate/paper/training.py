@@ -110,8 +110,8 @@ def gradients(network: PatchNetwork, patches: Tensor, errors: Tensor) -> tuple[T
     """
     root = network.output.shape[0] ** 0.5
     before = network.preactivations(patches)
-    slopes = _slopes(network, before) * (errors[:, None, None] / root)
-    kernels = (slopes * network.output).flatten(0, 1).T @ patches.flatten(0, 1)
+    turned = slopes(network, before) * (errors[:, None, None] / root)
+    kernels = (turned * network.output).flatten(0, 1).T @ patches.flatten(0, 1)
     return kernels, errors @ network.activation(before).sum(1) / root
 
 
@@ -140,8 +140,8 @@ def tangent_gram(network: PatchNetwork, patches: Tensor, *, kernels: bool, outpu
     before = network.preactivations(patches)
     gram = before.new_zeros(count, count)
     if kernels:
-        rows, slopes = patches.flatten(0, 1), (_slopes(network, before) * network.output).flatten(0, 1)
-        pairs = (rows @ rows.T) * (slopes @ slopes.T) / units
+        rows, turned = patches.flatten(0, 1), (slopes(network, before) * network.output).flatten(0, 1)
+        pairs = (rows @ rows.T) * (turned @ turned.T) / units
         gram = gram + pairs.reshape(count, positions, count, positions).sum((1, 3))
     if output:
         features = network.activation(before).sum(1)
@@ -149,12 +149,17 @@ def tangent_gram(network: PatchNetwork, patches: Tensor, *, kernels: bool, outpu
     return gram
 
 
-def _slopes(network: PatchNetwork, before: Tensor) -> Tensor:
-    """ψ′ at the given points, by differentiating ψ alone: it acts entry by entry."""
+def slopes(network: PatchNetwork, before: Tensor) -> Tensor:
+    """ψ′ at the given points, by differentiating ψ alone: it acts entry by entry.
+
+    >>> import torch
+    >>> slopes(PatchNetwork(torch.eye(2), torch.ones(2)), torch.tensor([-1.0, 3.0])).tolist()
+    [0.0, 1.0]
+    """
     with torch.enable_grad():
         points = before.detach().requires_grad_()
-        (slopes,) = torch.autograd.grad(network.activation(points).sum(), points)
-    return slopes
+        (found,) = torch.autograd.grad(network.activation(points).sum(), points)
+    return found
 
 
 def _descend(
