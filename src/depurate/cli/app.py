@@ -47,6 +47,7 @@ class Method(StrEnum):
     auto = "auto"
     exact = "exact"
     soft = "soft"
+    robust = "robust"
 
 
 def main() -> None:
@@ -119,7 +120,8 @@ def purify(
         Method,
         typer.Option(
             help="exact: the paper's l1 recovery, with certificates. soft: closed form, against backdoors. "
-            "auto: exact where it can be certified, hit entries where memory was damaged, soft elsewhere."
+            "robust: hit entries only, against sparse noise. "
+            "auto: exact where it can be certified, robust where weights show noise or damage, soft elsewhere."
         ),
     ] = Method.auto,
     strength: Annotated[
@@ -166,6 +168,101 @@ def inspect(suspect: Suspect, anchor: Anchor = None, json: Json = None, force: F
     run_inspect(suspect, anchor, json, force)
 
 
+@app.command()
+def contaminate(
+    clean: Annotated[
+        Path, typer.Argument(help="Clean checkpoint: .safetensors, or a torch file of plain tensors.")
+    ],
+    noise: Annotated[
+        str,
+        typer.Option(
+            help="What to do to it, KIND:NAME=VALUE,...: [bold]sparse:rate=0.3,law=gaussian,scale=10[/bold], "
+            "[bold]bitflip:rate=1e-5,bits=exponent,memory=float16[/bold], [bold]stuck:rate=0.01,at=max[/bold], "
+            "[bold]signflip:rate=0.01[/bold], [bold]burst:rate=0.01,over=pages[/bold] (or kernels, channels), "
+            "[bold]rounding:bits=4[/bold], [bold]drift:gain=0.9,spread=0.05[/bold], "
+            "[bold]dense:law=gaussian,scale=0.1[/bold], [bold]nonfinite:rate=0.001,value=nan[/bold]. "
+            "Laws count in standard deviations of each tensor, or add unit=absolute."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Contaminated checkpoint, .safetensors.")],
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    layers: Annotated[
+        str, typer.Option(help="Tensors to hit, by globs over their names: '*.weight,!fc.*'.")
+    ] = "*",
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="Also write which entries were hit, as .safetensors of the same names."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Contaminate a clean checkpoint with noise of a known kind and amount, to test a repair against the truth.
+
+    Example: depurate contaminate clean.safetensors --noise bitflip:rate=1e-5 --seed 1 --out hit.safetensors
+    """
+    from depurate.cli.contaminate import Contamination, run_contaminate
+
+    run_contaminate(Contamination(clean, noise, seed, layers, out, mask, force))
+
+
+class Experiment(StrEnum):
+    """What `reproduce` can run."""
+
+    synthetic = "synthetic"
+    mnist = "mnist"
+    cifar10 = "cifar10"
+
+
+@app.command()
+def reproduce(
+    experiment: Annotated[Experiment, typer.Argument(help="Which of the paper's experiments.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for records, figures and the page; an interrupted run resumes from it."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: two minutes on 2 cores.")] = False,
+    seeds: Annotated[
+        int | None, typer.Option(help="Independent runs a cell. Left out: the experiment's own.", min=1)
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time. Left out: one a core.", min=1)] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="dask://HOST:PORT or ray://HOST:PORT, with the extra of that name installed."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Where torchvision keeps its datasets. Left out: $DEPURATE_DATA.")
+    ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoints for cifar10, used instead of training. Left out: $DEPURATE_MODELS."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Run only this study; give it again for more.")
+    ] = None,
+    draw: Annotated[bool, typer.Option("--draw", help="Run nothing, draw what is finished.")] = False,
+) -> None:
+    """Reproduce the paper's experiments: a record a run, figures (PNG and SVG), a page that explains them.
+
+    Seeds are fixed. Records are written as runs finish and reused when their settings are the same, so that an
+    interrupted command goes on where it stopped.
+    """
+    from depurate.cli.reproduce import run_reproduce
+    from depurate.reproduce import Settings
+
+    settings = Settings(
+        experiment=experiment.value,
+        out=out or Path("runs") / experiment.value,
+        quick=quick,
+        seeds=seeds,
+        jobs=jobs,
+        cluster=cluster,
+        only=tuple(only or ()),
+        draw_only=draw,
+        data=data,
+        models=models,
+    )
+    run_reproduce(settings)
+
+
 bench = typer.Typer(no_args_is_help=True, help="Run depurate side by side with its rivals.")
 app.add_typer(bench, name="bench")
 
@@ -177,7 +274,9 @@ def solver(
     ),
     quick: Annotated[bool, typer.Option("--quick", help="Three small problems, a few minutes.")] = False,
     columns: Annotated[int, typer.Option(help="Columns every rival solves.", min=1)] = 1,
-    limit: Annotated[float, typer.Option(help="Seconds a rival may take for one problem.", min=1)] = 120.0,
+    limit: Annotated[
+        float, typer.Option(help="CPU seconds a rival may take for one problem.", min=1)
+    ] = 120.0,
     threads: Annotated[int, typer.Option(help="Threads for every process.", min=1)] = 1,
     design: Annotated[
         list[Path] | None, typer.Option(help="An .npz with an array `design`, run beside the Gaussian ones.")
@@ -199,3 +298,143 @@ def solver(
         progress=lambda line: typer.echo(line, err=True),
     )
     typer.echo((out / "solver.md").read_text())
+
+
+@bench.command()
+def defences(
+    zoo: Annotated[Path, typer.Option(help="Folder of networks, each in a folder of its own.")],
+    data: Annotated[
+        Path, typer.Option(help="Where torchvision's datasets lie, or cifar10/test.zip (class folders).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the records and leaderboard.{md,html,svg}.")] = Path(
+        "runs/defences"
+    ),
+    models: Annotated[str, typer.Option(help="Networks of the zoo, wildcards allowed: 'mnist-*'.")] = "*",
+    defences: Annotated[
+        str,
+        typer.Option(
+            "--defences",
+            help="Any of ft, fp, nad, anp, clp, i-bau, ft-sam, rnp, bcu (labels or images), reset, low-rank, "
+            "anchor-average (weights alone), depurate, depurate-anchor; with settings: anp:iterations=200.",
+        ),
+    ] = "ft,fp,nad,anp,clp,i-bau,ft-sam,rnp,bcu,reset,low-rank,anchor-average,depurate,depurate-anchor",
+    noise: Annotated[
+        str,
+        typer.Option(
+            help="Noise put on clean networks, as for contaminate: 'bitflip:rate=1e-5,sparse:rate=0.1'."
+        ),
+    ] = "",
+    labels: Annotated[
+        str, typer.Option(help="Labelled images for the defences that need labels: 500 or 500,2500.")
+    ] = "500",
+    images: Annotated[int, typer.Option(help="Unlabelled images for those that need none.", min=1)] = 500,
+    seed: Annotated[int, typer.Option(help="Of the images' order and every random choice.")] = 0,
+    limit: Annotated[float, typer.Option(help="Seconds a defence may take.", min=1)] = 3600.0,
+    threads: Annotated[int, typer.Option(help="Threads for every process.", min=1)] = 1,
+    redo: Annotated[
+        str, typer.Option(help="Defences to run again although they have a record: depurate,depurate-anchor.")
+    ] = "",
+) -> None:
+    """Run every defence on every network, one process and one JSON record each, and render a leaderboard.
+
+    What has a record already is not run again. No defence sees the images that are measured on, and nothing is chosen
+    by attack success. Networks come from the zoo, or from [bold]depurate bench adopt[/bold].
+    """
+    from depurate.cli.bench_defences import plan_of, run_defences
+
+    plan = plan_of(zoo, data, out, models, defences, noise, labels, images, seed, limit, threads, redo)
+    sys.exit(run_defences(plan))
+
+
+@bench.command()
+def adopt(
+    suspect: Suspect,
+    anchor: Annotated[Path, typer.Option(help="The initialisation that it was trained from.")],
+    network: Annotated[str, typer.Option(help="Architecture of the zoo: lenet, resnet14, preact_resnet18.")],
+    dataset: Annotated[str, typer.Option(help="mnist or cifar10.")],
+    data: Annotated[Path, typer.Option(help="Where the dataset lies.")],
+    zoo: Annotated[Path, typer.Option(help="Folder of networks to put it into.")],
+    name: Annotated[str, typer.Option(help="Its name there.")],
+    attack: Annotated[
+        str | None,
+        typer.Option(
+            help="Its backdoor, such as badnets:rows=24-27,columns=24-27,target=0. A clean one: none."
+        ),
+    ] = None,
+) -> None:
+    """Put a checkpoint from elsewhere into a folder of networks for [bold]depurate bench defences[/bold]."""
+    from depurate.cli.bench_defences import run_adopt
+
+    run_adopt(suspect, anchor, name, dataset, network, attack, data, zoo)
+
+
+zoo = typer.Typer(no_args_is_help=True, help="Train contaminated networks whose attack and anchor are known.")
+app.add_typer(zoo, name="zoo")
+
+ZooDataset = Annotated[str, typer.Option(help="[bold]mnist[/bold] or [bold]cifar10[/bold].")]
+ZooNetwork = Annotated[
+    str | None,
+    typer.Option(help="lenet, resnet14 or preact_resnet18. Left out: lenet for mnist, resnet14 for cifar10."),
+]
+ZooFraction = Annotated[float, typer.Option(help="Share of the training images to poison.", min=0, max=1)]
+ZooSeed = Annotated[int, typer.Option(help="Of every random choice.")]
+ZooData = Annotated[
+    Path, typer.Option(help="Where torchvision's datasets lie, or cifar10/train.zip and test.zip.")
+]
+ZooOut = Annotated[Path, typer.Option(help="Folder for the entries; made if missing.")]
+ZooEpochs = Annotated[int | None, typer.Option(help="Left out: as the network's recipe says.", min=1)]
+ZooImages = Annotated[
+    int | None, typer.Option(help="Training images, the first so many. Left out: the recipe.", min=1)
+]
+ZooDevice = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+
+
+@zoo.command("train")
+def zoo_train(
+    spec: Annotated[
+        str, typer.Argument(help="Attack, such as [bold]wanet:strength=1,target=3[/bold]; or clean.")
+    ],
+    data: ZooData,
+    dataset: ZooDataset = "mnist",
+    network: ZooNetwork = None,
+    fraction: ZooFraction = 0.05,
+    seed: ZooSeed = 0,
+    out: ZooOut = Path("zoo"),
+    name: Annotated[str | None, typer.Option(help="Name within the zoo. Left out: the attack's.")] = None,
+    epochs: ZooEpochs = None,
+    images: ZooImages = None,
+    device: ZooDevice = "cpu",
+    force: Force = False,
+) -> None:
+    """Train one network with an attack, and write suspect, anchor, trigger and record into a folder.
+
+    Example: depurate zoo train blended:alpha=0.2 --dataset mnist --data DIR --out zoo
+    """
+    from depurate.cli.zoo import ZooSettings, run_zoo_train
+
+    settings = ZooSettings(dataset, network, fraction, seed, data, out, epochs, images, device, force)
+    run_zoo_train(spec, name, settings)
+
+
+@zoo.command("all")
+def zoo_all(
+    data: ZooData,
+    dataset: ZooDataset = "mnist",
+    network: ZooNetwork = None,
+    fraction: ZooFraction = 0.05,
+    seed: ZooSeed = 0,
+    out: ZooOut = Path("zoo"),
+    only: Annotated[str | None, typer.Option(help="Names of entries, separated by commas.")] = None,
+    epochs: ZooEpochs = None,
+    images: ZooImages = None,
+    device: ZooDevice = "cpu",
+    force: Force = False,
+) -> None:
+    """Train every attack of a dataset's zoo that is not in the folder yet, and a clean network.
+
+    Stopping it loses one entry at most; run again, it goes on where it stopped.
+    """
+    from depurate.cli.zoo import ZooSettings, run_zoo_all
+
+    settings = ZooSettings(dataset, network, fraction, seed, data, out, epochs, images, device, force)
+    run_zoo_all(only, settings)
