@@ -18,6 +18,8 @@ _SETTLED = 3e-4
 _HARMLESS = 0.05
 _NOTHING = 0.02
 _SURE = 0.5
+# Where updates have wider tails than the mixture allows it is too sure of what it calls hit.
+_SURE_OF_WIDE = 0.8
 # Where nothing speaks of sparse noise but this entry: more sure than not, and this many scales off.
 _SURE_ALONE = 0.9
 _FAR = 6.0
@@ -90,8 +92,9 @@ def repair_entries(
             filled.reshape(shape), known.reshape(shape), known.double().reshape(shape), 0.0, None, 1.0, 0
         )
     ground = Ground.of(moments)
-    places = _places(ground, len(update), anchored=bool(start.any()))
-    found = _Search(update, known, ground, places, harmless, sparse).run()
+    anchored = bool(start.any())
+    places = _places(ground, len(update), anchored=anchored)
+    found = _Search(update, known, ground, places, harmless, sparse, anchored).run()
     predicted = start + found.predicted.to(start)
     restored, single = unflip(received[found.hits], predicted[found.hits], found.scales[found.hits])
     if sparse:  # among many hits of other kinds some are one bit away from a fitting word by chance
@@ -159,6 +162,7 @@ class _Search:
     places: Tensor
     harmless: float
     sparse: bool
+    anchored: bool
 
     def run(self) -> _Found:
         prior = Prior.of(sparse=self.sparse)
@@ -179,13 +183,16 @@ class _Search:
             scales = _fine_scales(residuals, hits | ~told, self.harmless, self.places)
             model = fit_hits(residuals[told], scales[told], prior)
             probability = model.posterior(residuals, scales)
-            before, hits = hits, self.known | self._hit(probability, residuals.abs() / (model.core * scales))
+            before, hits = hits, self.known | self._hit(probability, residuals.abs() / scales, model, prior)
             if turn > 2 and float((before != hits).double().mean()) < _SETTLED:
                 break
         return _Found(hits, probability, predicted, model.core * scales, model)
 
-    def _hit(self, probability: Tensor, apart: Tensor) -> Tensor:
-        return probability > _SURE if self.sparse else (probability > _SURE_ALONE) & (apart > _FAR)
+    def _hit(self, probability: Tensor, apart: Tensor, model: HitModel, prior: Prior) -> Tensor:
+        if not self.sparse:
+            return (probability > _SURE_ALONE) & (apart > _FAR * model.core)
+        wide = self.anchored and model.heavy >= 0.99 * prior.heavy
+        return probability > (_SURE_OF_WIDE if wide else _SURE)
 
     def _sizes(self, data: Tensor, hits: Tensor) -> Tensor:
         good = ~hits

@@ -15,7 +15,7 @@ Score = Callable[[Tensor], Tensor]
 # A class is suspicious when its smallest trigger is under half the median of the others, and 2 deviations below it.
 _SHARE = 0.5
 _DEVIATIONS = 2.0
-# Lengths tried for additions, in ranges of the pixel values; the first at which one works on 90 % is taken.
+# Lengths of additions, in ranges of the pixel values; the least at which one works on 90 % is looked for.
 _RADII = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _WORKS = 0.9
 _RARE = 0.4
@@ -50,7 +50,7 @@ def screen(
     """Search for a trigger of every class and flag the classes that need far less than the others.
 
     A backdoor is a short cut: its class is reached with a change much smaller than any other class takes. Patches are
-    judged by their size, additions by how often the same length works.
+    judged by their size; where none stands out, additions are searched for, and judged by how often one length works.
 
     Args:
         score: Images (n, c, h, w) to scores (n, classes), differentiable.
@@ -67,16 +67,22 @@ def screen(
     patches = find_patches(score, images, classes, search, progress)
     worked = success(score, images, patches)
     sizes = [p.size if share > 0.5 else float("inf") for p, share in zip(patches, worked, strict=True)]
-    small = outliers(sizes)
-    additions = shortest_additions(score, images, classes, replace(search, steps=search.steps // 4))
-    rates = success(score, images, additions)
-    others = sorted(rates)[len(rates) // 2]
-    easy = [rate >= _WORKS and others <= _RARE for rate in rates]
-    chosen = [place for place in range(len(classes)) if small[place] or easy[place]]
-    flagged = tuple(classes[place] for place in chosen)
+    small = [place for place, stands_out in enumerate(outliers(sizes)) if stands_out]
+    chosen = small or _easy(score, images, classes, replace(search, steps=search.steps // 4))
     return Screening(
-        tuple(classes), tuple(sizes), flagged, tuple(patches[place] for place in chosen if small[place])
+        tuple(classes),
+        tuple(sizes),
+        tuple(classes[place] for place in chosen),
+        tuple(patches[place] for place in small),
     )
+
+
+def _easy(score: Score, images: Tensor, classes: Sequence[int], search: Search) -> list[int]:
+    """Places of the classes that an addition reaches at a length at which most classes are out of reach."""
+    rates = success(score, images, shortest_additions(score, images, classes, search))
+    if sorted(rates)[len(rates) // 2] > _RARE:
+        return []
+    return [place for place, rate in enumerate(rates) if rate >= _WORKS]
 
 
 def outliers(sizes: Sequence[float]) -> list[bool]:
@@ -111,12 +117,18 @@ def shortest_additions(
     score: Score, images: Tensor, classes: Sequence[int], search: Search
 ) -> tuple[Addition, ...]:
     """Find additions of the shortest length, among doublings, at which one of the classes is reached on 90 %."""
+    shorter, longer = 0, len(_RADII)
     found: tuple[Addition, ...] = ()
-    for radius in _RADII:
-        found = find_additions(score, images, classes, search, radius)
-        if max(success(score, images, found)) >= _WORKS:
-            break
-    return found
+    tried = found
+    # What works at one length works at every greater one, so halving finds the least in three searches of six.
+    while shorter < longer:
+        middle = (shorter + longer) // 2
+        tried = find_additions(score, images, classes, search, _RADII[middle])
+        if max(success(score, images, tried)) >= _WORKS:
+            found, longer = tried, middle
+        else:
+            shorter = middle + 1
+    return found or tried
 
 
 def success(score: Score, images: Tensor, triggers: Sequence[Trigger], at_most: int = 128) -> list[float]:
