@@ -6,8 +6,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from depurate.recovery.records import Agreement, Histogram, Spectrum, Trial
-from depurate.report.figures import MULTIPLES, ROWS, agreement, noise_per_layer, residual_histograms, spectra
+from depurate.recovery.records import Agreement, Histogram, Spectrum, Trial, TriggerSearch
+from depurate.report.figures import (
+    MULTIPLES,
+    ROWS,
+    agreement,
+    noise_per_layer,
+    residual_histograms,
+    spectra,
+    trigger_sizes,
+)
 from depurate.report.formats import percent, shorten
 from depurate.report.svg import Drawing
 from report_records import backdoored, deep, held, histogram, layer, spectrum, troubled
@@ -98,6 +106,15 @@ def test_agreement_marks_the_chosen_strength() -> None:
         assert {"0.003", "0.01", "0.03", "0.1", "0.3", "1"} <= set(shown)
 
 
+def test_each_class_shows_the_patch_it_takes_and_whether_it_was_flagged() -> None:
+    drawing = trigger_sizes(TriggerSearch((0, 3, 7), (52.0, 6.5, None), (3,)))
+    (shown,), (panel,) = texts(drawing), drawing.panels
+    assert {"class 0", "class 3", "class 7", "52", "6.5", "—"} <= set(shown)
+    assert "class 3: 6.5 pixels, flagged; class 7: — pixels" in panel.words
+    assert "taken for the target of a backdoor, 3." in drawing.caption
+    assert "No class stands out" in trigger_sizes(TriggerSearch((0,), (None,), ())).caption
+
+
 def test_many_strengths_keep_the_label_of_the_chosen_one() -> None:
     trials = [Trial(0.01 * (i + 1), held(0.9), i == 16) for i in range(40)]
     shown, _ = texts(agreement(trials))
@@ -105,7 +122,14 @@ def test_many_strengths_keep_the_label_of_the_chosen_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "drawing", [noise_per_layer(()), spectra([layer()]), residual_histograms([layer()]), agreement(())]
+    "drawing",
+    [
+        noise_per_layer(()),
+        trigger_sizes(None),
+        spectra([layer()]),
+        residual_histograms([layer()]),
+        agreement(()),
+    ],
 )
 def test_what_is_missing_is_left_out_with_its_reason(drawing: Drawing) -> None:
     assert not drawing.panels and drawing.caption.startswith("Not drawn: ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.analysis import logits, read_scores
+from depurate.recovery import TriggerSearch
 from depurate.triggers import Screening, Search, Trigger, find_patches, screen, shortest_additions, success
 
 Progress = Callable[[str, int, int], None]
@@ -98,6 +100,18 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
         f"classes take {found.usual:.0f}: taken for a backdoor"
         for name in found.flagged
     )
+
+
+def record_search(found: Screening | None) -> TriggerSearch | None:
+    """The part of a screening that a record keeps: sizes, not the triggers themselves.
+
+    >>> record_search(Screening((0, 1), (float("inf"), 60.0), (), ())).sizes
+    (None, 60.0)
+    """
+    if found is None:
+        return None
+    sizes = tuple(size if math.isfinite(size) else None for size in found.sizes)
+    return TriggerSearch(found.classes, sizes, found.flagged)
 
 
 def _score(model: nn.Module) -> Callable[[Tensor], Tensor]:

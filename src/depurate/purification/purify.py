@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from depurate.analysis import logits, thin_ground
 from depurate.errors import InputError
-from depurate.purification.backdoor import Watch
+from depurate.purification.backdoor import Watch, record_search
 from depurate.purification.images import gather
 from depurate.purification.plan import Plan, finish, make_plan
 from depurate.purification.preparation import (
@@ -117,6 +117,7 @@ def purify(
         versions={name: version(name) for name in ("depurate", "torch")}
         | {"python": platform.python_version()},
         seconds=time.perf_counter() - started,
+        search=record_search(plan.screening),
     )
     return PurifyResult(like_the_original(model, done.purified), record)
 

@@ -14,6 +14,7 @@ from depurate.recovery.records import (
     PurifyRecord,
     Spectrum,
     Trial,
+    TriggerSearch,
 )
 from depurate.recovery.refit import Refit, refit
 from depurate.recovery.robust import Repair, first_look, repair_entries
@@ -36,6 +37,7 @@ __all__ = [
     "Repair",
     "Spectrum",
     "Trial",
+    "TriggerSearch",
     "anchor_kernels",
     "batch_statistics",
     "certain_hits",

@@ -156,6 +156,21 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class TriggerSearch:
+    """What the search for triggers saw: the smallest patch found for each class.
+
+    Attributes:
+        classes: Searched.
+        sizes: Of the patches in pixels, one a class; None where none was found.
+        flagged: Classes taken for the target of a backdoor.
+    """
+
+    classes: tuple[int, ...]
+    sizes: tuple[float | None, ...]
+    flagged: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class PurifyRecord:
     """The whole account of one purification, ready for JSON and for the report.
 
@@ -171,6 +186,7 @@ class PurifyRecord:
         warnings: Failure signatures of the whole run, in plain words.
         versions: Of depurate, torch and Python.
         seconds: Wall time of the whole.
+        search: What the search for triggers saw, or None where none was made.
     """
 
     method: str
@@ -184,6 +200,7 @@ class PurifyRecord:
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    search: TriggerSearch | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """This record as plain dicts, lists, strings and numbers."""

@@ -1,4 +1,4 @@
-"""The four figures of a report; each takes records and returns a drawing, or the reason why there is none."""
+"""The figures of a report; each takes records and returns a drawing, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from depurate.recovery.records import Histogram, LayerRecord, Spectrum, Trial
+from depurate.recovery.records import Histogram, LayerRecord, Spectrum, Trial, TriggerSearch
 from depurate.report.formats import count, percent, plural, points, scientific, shorten
-from depurate.report.panels import Reading, residual_panel, row_bars, spectrum_panel, trial_panel
+from depurate.report.panels import Reading, residual_panel, row_bars, size_panel, spectrum_panel, trial_panel
 from depurate.report.svg import BLUE, GREEN, ORANGE, Drawing, house_style, panel, wide_canvas
 from depurate.report.verdict import entries, hit_share
 
@@ -157,6 +157,34 @@ def agreement(trials: Sequence[Trial]) -> Drawing:
         f"The diamond marks the strength chosen, {chosen}." if chosen else "None is marked as chosen."
     )
     return Drawing(key, title, caption, panels, columns=2)
+
+
+@house_style
+def trigger_sizes(search: TriggerSearch | None) -> Drawing:
+    """Draw the smallest patch that leads to each class; a backdoor's target needs far less than the others.
+
+    Args:
+        search: What the search saw, or None.
+
+    Returns:
+        One panel.
+
+    >>> trigger_sizes(None).caption
+    'Not drawn: no search for triggers was made.'
+    """
+    key, title = "triggers", "How easily each class is triggered"
+    if search is None or not search.classes:
+        return Drawing(key, title, "Not drawn: no search for triggers was made.")
+    caption = (
+        "Size of the smallest patch found that makes the suspect answer a class on nearly any image. A backdoor is a "
+        "short cut: its class needs far less than the others. A dash: no patch was found. "
+    )
+    if search.flagged:
+        names = ", ".join(str(name) for name in search.flagged)
+        caption += f"Hatched: taken for the target of a backdoor, {names}."
+    else:
+        caption += "No class stands out; a trigger of another kind would not show here."
+    return Drawing(key, title, caption, (size_panel(search, key),), columns=1)
 
 
 def _standing_out(measures: Sequence[Sequence[float | None]], limit: int) -> list[int]:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from depurate.errors import InputError
 from depurate.recovery.records import Guarantee, PurifyRecord
-from depurate.report.figures import agreement, noise_per_layer, residual_histograms, spectra
+from depurate.report.figures import agreement, noise_per_layer, residual_histograms, spectra, trigger_sizes
 from depurate.report.formats import count, duration, legible, percent, plural, scientific
 from depurate.report.summary import key_numbers
 from depurate.report.verdict import hit_share, hits, judge, supported
@@ -52,6 +52,7 @@ def render_report(record: PurifyRecord, *, title: str, source: Mapping[str, str]
             facts=key_numbers(record),
             drawings=(
                 noise_per_layer(record.layers),
+                trigger_sizes(record.search),
                 spectra(record.layers),
                 residual_histograms(record.layers),
                 agreement(record.trials),

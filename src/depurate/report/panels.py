@@ -10,9 +10,9 @@ from itertools import accumulate
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from depurate.recovery.records import Histogram, LayerRecord, Spectrum
+from depurate.recovery.records import Histogram, LayerRecord, Spectrum, TriggerSearch
 from depurate.report.formats import count, percent, plural, scientific, shorten
-from depurate.report.svg import BLUE, GREY, INK, VERMILLION, Panel, canvas, panel
+from depurate.report.svg import BLUE, GREY, INK, VERMILLION, Panel, canvas, panel, wide_canvas
 
 MAX_BINS = 512
 """Bins of a recorded spectrum; a longer one was summed in equal runs of directions."""
@@ -55,6 +55,38 @@ def row_bars(axis: Axes, shares: Sequence[float | None], colour: str, hatched: S
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
+
+
+def size_panel(search: TriggerSearch, key: str) -> Panel:
+    """Draw a bar for each class: the size of the smallest patch found, the flagged ones hatched.
+
+    Args:
+        search: At least one class.
+        key: A name no other panel of the page has.
+
+    Returns:
+        The panel.
+    """
+    rows = range(len(search.classes))
+    figure, (axis,) = wide_canvas(660, 74 + 19 * len(rows), 1)
+    lengths = [size if size is not None else 0.0 for size in search.sizes]
+    bars = axis.barh(rows, lengths, height=0.62, color=BLUE)
+    words = []
+    for row, name, size, bar in zip(rows, search.classes, search.sizes, bars, strict=True):
+        flagged = name in search.flagged
+        if flagged:
+            bar.set(facecolor=VERMILLION, hatch="////", edgecolor="white")
+        said = "—" if size is None else f"{size:.3g}"
+        text = axis.annotate(said, (lengths[row], row), (4, 0), textcoords="offset points")
+        text.set(fontsize=9, color=INK, verticalalignment="center")
+        words.append(f"class {name}: {said} pixels{', flagged' if flagged else ''}")
+    axis.set_yticks(rows, [f"class {name}" for name in search.classes])
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.set_xlim(0, 1.15 * max(lengths) or 1.0)
+    axis.set(xlabel="pixels of the smallest patch found")
+    axis.grid(axis="y", visible=False)
+    axis.tick_params(axis="y", length=0)
+    return panel(figure, key, f"Bar chart. {'; '.join(words)}.")
 
 
 def spectrum_panel(layer: LayerRecord, spectrum: Spectrum, key: str) -> Panel:
