@@ -90,6 +90,7 @@ def _source(records: Sequence[Record], command: str) -> Mapping[str, str]:
         "command": command,
         "runs": f"{len(records):,}, one thread each",
         "time of all runs": duration(sum(record.seconds for record in records)),
+        "core time of all runs": duration(sum(record.processor for record in records)),
         "versions": ", ".join(sorted(versions)),
     }
 
