@@ -56,7 +56,7 @@ def recipe_of(name: str, *, quick: bool) -> Recipe:
         return Recipe(epochs=1, batch=64, rate=0.05, images=2000)
     if name == "lenet":
         return Recipe(epochs=5, batch=64, rate=0.03, images=20_000)
-    return Recipe(epochs=3, batch=128, rate=0.2, decay=5e-4, one_cycle=True, flips=True)
+    return Recipe(epochs=2, batch=64, rate=0.1, decay=5e-4, one_cycle=True, flips=True)
 
 
 def given_files(models: Path | None, name: str, attack: str) -> tuple[Path, Path] | None:
