@@ -134,7 +134,7 @@ def draw(records: Sequence[Record]) -> tuple[Picture, ...]:
     axes[0].legend(fontsize=8)
     caption = (
         "Left: the ε at which half the kernels are exact, with the threshold of l1 and the bound 1 − nm/k, past which "
-        "fewer entries are left intact than there are coefficients, so that no method can confirm any. Right: shares "
+        "fewer entries are left intact than there are coefficients, so that nothing can be certified. Right: shares "
         "of exact kernels over ε. k = 100, p = 60, n = 10, Gaussian noise, both layers trained at once."
     )
     words = "; ".join(

@@ -172,6 +172,8 @@ def _draw_distances(axes: Axes, maps: Sequence[Map], which: str, names: tuple[st
         found = one.sizes[large]
         apart = [curve.half(which) - threshold(curve.ratio, one.law, one.mean) for curve in found]
         style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+        if i >= len(COLOURS):
+            style["mfc"] = "white"
         label = f"{one.title}, {names[1]} = {large}"
         axes.plot([c.ratio for c in found], apart, label=label, lw=1, ms=4, **style)
     axes.set(title="measured − theory", xlabel=names[0], ylabel="ε", ylim=(-0.06, 0.1))
