@@ -19,7 +19,7 @@ from depurate.reproduce.synthetic.transition import EXACT
 
 _INPUTS, _FRACTIONS = 10, tuple(round(0.05 * step, 2) for step in range(1, 16))
 _WAYS = {"l1": "l1 (the paper)", "reweighted": "reweighted l1", "alternating": "in turn"}
-_REWEIGHT = 4
+_REWEIGHT, _NETWORKS = 4, 10
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def study(*, quick: bool, seeds: int) -> Study:
     fractions = (0.2, 0.4, 0.6) if quick else _FRACTIONS
     cases = tuple(
         BeyondCase(100, 60, ratio, "joint", "gaussian", _near(fractions, ratio), seed)
-        for seed in range(seeds)
+        for seed in range(min(seeds, _NETWORKS))
         for ratio in ratios
     )
     question = (

@@ -16,7 +16,7 @@ from depurate.reproduce.seeds import stream
 from depurate.reproduce.study import Picture, Record, Study, Table
 from depurate.reproduce.synthetic.networks import Shape, trained_network
 
-_FRACTION, _NETWORKS = 0.2, 10
+_FRACTION, _NETWORKS = 0.2, 5
 _KINDS = {
     ("sequential", "output_error"): "one layer after the other, the paper's recovery",
     ("joint", "output_error"): "both at once, the paper's recovery",

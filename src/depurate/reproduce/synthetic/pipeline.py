@@ -20,7 +20,7 @@ from depurate.reproduce.synthetic.transition import EXACT
 
 _Shares = tuple[float, float, float, float]
 _FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-_SMALL, _LARGE, _LARGE_NETWORKS = (2, 100, 200), (4, 1000, 2000), 3
+_SMALL, _LARGE, _LARGE_NETWORKS = (2, 100, 200), (4, 1000, 2000), 1
 # Widths p at n = 10, m = 1, k = 100: n/p varies, nm/k = 0.1 does not.
 _WIDTHS = (20, 33, 50, 100)
 _NAMES = ("all kernels exact", "output exact", "both exact", "both certified")
