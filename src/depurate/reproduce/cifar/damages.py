@@ -198,7 +198,8 @@ def draw(records: Sequence[Record]) -> tuple[Picture, ...]:
             name = record.config["noise"] if attack == "clean" else attack
             groups.setdefault(record.config["network"], {}).setdefault(name, []).append(row)
     figure, axes = panels(len(groups), width=560, height=300)
-    for panel, (network, found) in zip(axes, groups.items(), strict=True):
+    for panel, (network, cells) in zip(axes, groups.items(), strict=True):
+        found = {name: cells[name] for name in (*NOISES, *ATTACKS) if name in cells}
         places = np.arange(len(found))
         for i, (method, label) in enumerate(_METHODS.items()):
             rows = [[row for row in cell if row["method"] == method] for cell in found.values()]
@@ -213,8 +214,8 @@ def draw(records: Sequence[Record]) -> tuple[Picture, ...]:
                 [x for x, _ in attacked], rates, "kx", ms=7, label="attack success" if i == 3 else None
             )
         panel.set_xticks(places, list(found), rotation=20)
-        panel.set(title=network, ylabel="accuracy, %", ylim=(0, 105))
-        panel.legend(fontsize=8, ncols=2, loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
+        panel.set(title=network, ylabel="accuracy, %", ylim=(0, 103))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     caption = (
         "Bars: accuracy on clean images; crosses: success of the backdoor. The first groups are clean networks under "
         "natural noise. As written, the paper's recovery changes nothing where benign patches span everything, which "

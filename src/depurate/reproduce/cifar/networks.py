@@ -53,7 +53,7 @@ def kind_of(name: str) -> Network:
 def recipe_of(name: str, *, quick: bool) -> Recipe:
     """How to train: some minutes, or seconds with `quick`."""
     if quick:
-        return Recipe(epochs=1, batch=64, rate=0.05, images=2000)
+        return Recipe(epochs=3, batch=64, rate=0.05, images=4000)
     if name == "lenet":
         return Recipe(epochs=5, batch=64, rate=0.03, images=20_000)
     return Recipe(epochs=2, batch=64, rate=0.1, decay=5e-4, one_cycle=True, flips=True)
