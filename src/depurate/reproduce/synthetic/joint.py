@@ -111,8 +111,8 @@ def draw(records: Sequence[Record]) -> tuple[Picture, ...]:
     axes[1].set(title="update outside the span of Φ(Ŵ)", ylabel="share of ‖β̂ − β(0)‖")
     caption = (
         "Each point is a network (n = 10, m = 2, k = 100, p from 100 to 1,600, three scales of targets), ε = 0.2. "
-        "Trained one after the other the output is exact however far the features moved. Trained at once, "
-        "its error grows with their movement; features of both ends of the path explain most of that."
+        "Trained one after the other the output is exact however far the features moved, unless a kernel is lost. "
+        "Trained at once, its error grows with their movement; features of both ends of the path explain most of that."
     )
     words = "; ".join(_line(records, *kind) for kind in _KINDS)
     return (Picture("joint", "Error against movement", caption, figure, words),)

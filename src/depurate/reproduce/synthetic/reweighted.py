@@ -123,7 +123,7 @@ def draw(records: Sequence[Record]) -> tuple[Picture, ...]:
             ylim=(-0.04, 1.04),
         )
     axes[0].set_ylabel("kernels exact")
-    axes[-1].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     caption = "Share of exact kernels against how far ε is past the threshold that theory gives for l1."
     words = "; ".join(" ".join(row) for row in tabulate(records)[0].rows)
     return (Picture("reweighted", "Reweighting moves the threshold out", caption, figure, words),)
