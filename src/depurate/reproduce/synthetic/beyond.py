@@ -17,7 +17,7 @@ from depurate.reproduce.synthetic.networks import Shape, trained_network
 from depurate.reproduce.synthetic.noise import LAWS
 from depurate.reproduce.synthetic.transition import EXACT
 
-_INPUTS, _FRACTIONS = 10, tuple(round(0.05 * step, 2) for step in range(1, 16))
+_INPUTS, _FRACTIONS = 10, tuple(round(0.05 * step, 2) for step in range(1, 18))
 _WAYS = {"l1": "l1 (the paper)", "reweighted": "reweighted l1", "alternating": "in turn"}
 _REWEIGHT, _NETWORKS = 4, 10
 
