@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
@@ -33,6 +34,18 @@ def test_a_layer_with_room_is_recovered_and_one_without_comes_back_as_it_was():
     torch.testing.assert_close(found[0].weight, clean[0].weight, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(found[3].weight, clean[3].weight, rtol=1e-9, atol=1e-12)
     assert all(torch.equal(value, received[key]) for key, value in hit.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [1e30, float("inf")])
+def test_plain_damage_is_left_where_the_span_is_everything(value):
+    """The paper's method has no other means: what depurate fills by itself must not be credited to it."""
+    anchor = two_layers(0)
+    hit = copy.deepcopy(anchor)
+    with torch.no_grad():
+        hit[0].weight[0, 0, 0, 0] = value
+    images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found, _, _ = recover_layers(hit, images.split(4), anchor)
+    assert torch.equal(found[0].weight, hit[0].weight)
 
 
 def test_every_noise_changes_weights_and_leaves_the_network_it_was_given():

@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -87,18 +89,44 @@ def test_several_processes_give_the_same_results(tmp_path):
     assert results(tmp_path / "one", study) == results(tmp_path / "two", study)
 
 
-def test_a_local_dask_cluster_of_two_workers_gives_the_same_results(tmp_path, monkeypatch):
+@contextmanager
+def dask_cluster():
     distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster:
+        yield cluster.scheduler_address.replace("tcp://", "dask://")
+
+
+@contextmanager
+def ray_cluster():
+    for package in ("ray", "grpc"):
+        pytest.importorskip(package, reason="the extra `ray` is not installed")
+    from ray.cluster_utils import Cluster
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    node = {"num_cpus": 1, "object_store_memory": 100_000_000}
+    head = {**node, "ray_client_server_port": port, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        cluster.add_node(**node)
+        cluster.wait_for_nodes()
+        yield f"ray://127.0.0.1:{port}"
+    finally:
+        cluster.shutdown()
+
+
+@pytest.mark.parametrize(("kind", "start"), [("dask", dask_cluster), ("ray", ray_cluster)])
+def test_a_local_cluster_of_two_workers_gives_the_same_results(tmp_path, monkeypatch, kind, start):
     # Workers are new processes: they must find the study.
     paths = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     monkeypatch.setenv("PYTHONPATH", paths)
     study = small_study()
-    swept(tmp_path / "here", study)
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    with distributed.LocalCluster(**options) as cluster:
-        address = cluster.scheduler_address.replace("tcp://", "dask://")
+    with start() as address:
+        swept(tmp_path / "here", study)
         with connected(address, jobs=1) as workers:
-            assert (workers.backend, workers.jobs) == ("dask", 2)
+            assert (workers.backend, workers.jobs) == (kind, 2)
             calls = swept(tmp_path / "cluster", study, jobs=workers.jobs, backend=workers.backend)
     assert calls[-1] == ("runs", 5, 5)
     assert results(tmp_path / "here", study) == results(tmp_path / "cluster", study)
@@ -113,4 +141,14 @@ def test_addresses_of_no_known_kind_are_refused(address):
 def test_a_cluster_that_does_not_answer_is_said_so():
     pytest.importorskip("distributed", reason="the extra `dask` is not installed")
     with pytest.raises(InputError, match="no Dask scheduler answers"), connected("dask://127.0.0.1:9", 1):
+        pass
+
+
+@pytest.mark.parametrize(("address", "package"), [("dask://h:1", "distributed"), ("ray://h:1", "grpc")])
+def test_a_missing_extra_is_named(monkeypatch, address, package):
+    monkeypatch.setattr(
+        "depurate.reproduce.cluster.find_spec", lambda name: None if name == package else name
+    )
+    wanted = rf"needs {package}: pip install 'depurate\[{address.partition(':')[0]}\]'"
+    with pytest.raises(InputError, match=wanted), connected(address, 1):
         pass

@@ -22,8 +22,13 @@ def run_reproduce(settings: Settings) -> None:
         InputError: A setting cannot be used, or a file cannot be read or written.
     """
     command = shlex.join(["depurate", *sys.argv[1:]])
-    with progress_bars(Console(stderr=True)) as progress:
-        page, *others = reproduce(settings, progress, command)
+    try:
+        with progress_bars(Console(stderr=True)) as progress:
+            page, *others = reproduce(settings, progress, command)
+    except KeyboardInterrupt:
+        told = "interrupted; finished runs are kept: the same command goes on, and --draw draws what is there"
+        Console(stderr=True, highlight=False).print(Text(told))
+        raise
     console = Console(highlight=False)
     console.print(Text(f"page     {page}"))
     for path in others:

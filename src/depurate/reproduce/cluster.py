@@ -10,6 +10,9 @@ from typing import Any
 
 from depurate.errors import InputError
 
+# Ray's client for ray:// addresses speaks gRPC, which Ray alone does not install.
+_NEEDS = {"dask": ("distributed",), "ray": ("ray", "grpc")}
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -41,11 +44,11 @@ def connected(address: str | None, jobs: int) -> Iterator[Workers]:
         yield Workers("loky", jobs)
         return
     kind, _, place = address.partition("://")
-    if kind not in ("dask", "ray") or not place:
+    if kind not in _NEEDS or not place:
         raise InputError(f"cluster: {address!r}; expected dask://HOST:PORT or ray://HOST:PORT")
-    package = "distributed" if kind == "dask" else "ray"
-    if find_spec(package) is None:
-        raise InputError(f"cluster: {address} needs {package}: pip install 'depurate[{kind}]'")
+    for package in _NEEDS[kind]:
+        if find_spec(package) is None:
+            raise InputError(f"cluster: {address} needs {package}: pip install 'depurate[{kind}]'")
     with _dask(place) if kind == "dask" else _ray(address) as workers:
         yield workers
 

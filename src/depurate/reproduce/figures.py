@@ -10,11 +10,13 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from depurate.report.svg import STYLE
 from depurate.reproduce.study import Picture
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_GAP = 0.09  # around every panel, in inches
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -30,13 +32,13 @@ def panels(
         height: Of a panel.
     """
     size = (width * columns / 72, height * rows / 72)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=_GAP, w_pad=_GAP))
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def heat(axes: Axes, x: Sequence[float], y: Sequence[float], share: np.ndarray) -> None:
     """Show a share between 0 and 1 over two axes, cells centred on the values of x and y; NaN stays empty."""
-    axes.pcolormesh(_edges(x), _edges(y), share.T, cmap="Blues_r", vmin=0, vmax=1, rasterized=False)
+    axes.pcolormesh(_edges(x), _edges(y), share.T, cmap="Blues_r", vmin=0, vmax=1, edgecolors="face", lw=0.5)
     axes.grid(False)
 
 

@@ -17,12 +17,16 @@ from depurate.reproduce.records import finished
 from depurate.reproduce.study import Picture, Record, Study, Table
 from depurate.text_files import write_text
 
+_PIXELS = 90
+"""Of the page, for an inch of a figure."""
+
 
 @dataclass(frozen=True)
 class _Drawing:
     title: str
     caption: str
     svg: Markup
+    width: int
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,10 @@ def _drawn(study: Study, found: Sequence[Record]) -> tuple[Picture, ...]:
 
 
 def _inline(picture: Picture) -> _Drawing:
-    return _Drawing(
-        picture.title, picture.caption, Markup(panel(picture.figure, picture.key, picture.words).svg)
-    )
+    svg = Markup(panel(picture.figure, picture.key, picture.words).svg)
+    # Small figures are not blown up to the width of the page.
+    width = round(picture.figure.get_figwidth() * _PIXELS)
+    return _Drawing(picture.title, picture.caption, svg, width)
 
 
 def _source(records: Sequence[Record], command: str) -> Mapping[str, str]:
@@ -90,6 +95,7 @@ def _source(records: Sequence[Record], command: str) -> Mapping[str, str]:
         "command": command,
         "runs": f"{len(records):,}, one thread each",
         "time of all runs": duration(sum(record.seconds for record in records)),
+        "core time of all runs": duration(sum(record.processor for record in records)),
         "versions": ", ".join(sorted(versions)),
     }
 

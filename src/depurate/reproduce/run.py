@@ -81,7 +81,9 @@ def _studies(settings: Settings) -> tuple[Study, ...]:
         every = synthetic.studies(quick=settings.quick, seeds=settings.seeds)
     elif settings.experiment == "cifar10":
         models = _models(settings)
-        every = cifar.studies(_data(settings), models, quick=settings.quick, seeds=settings.seeds)
+        # Workers of a cluster need not share this machine's folders.
+        kept = None if settings.cluster else settings.out.resolve() / "networks"
+        every = cifar.studies(_data(settings), models, kept, quick=settings.quick, seeds=settings.seeds)
     else:
         every = mnist.studies(_data(settings), quick=settings.quick, seeds=settings.seeds)
     names = {study.name for study in every}

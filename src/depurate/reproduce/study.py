@@ -20,6 +20,7 @@ class Record:
         config: Everything the results depend on.
         results: What was measured; equal for equal config, whatever machine or backend ran it.
         seconds: Wall time of the run.
+        processor: Seconds of a processor's core that it took: the same whatever else the machine did.
         versions: Of depurate, torch and Python, where it ran.
     """
 
@@ -27,6 +28,7 @@ class Record:
     config: Mapping[str, Any]
     results: Mapping[str, Any]
     seconds: float
+    processor: float
     versions: Mapping[str, str]
 
 

@@ -78,15 +78,15 @@ def run_case(
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     try:
         results = run(case)
     finally:
         torch.set_num_threads(threads)
-    seconds = time.perf_counter() - started
+    seconds, processor = time.perf_counter() - started, time.process_time() - busy
     versions = {
         "depurate": version("depurate"),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    return position, Record(study, config, results, seconds, versions)
+    return position, Record(study, config, results, seconds, processor, versions)

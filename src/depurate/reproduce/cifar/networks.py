@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors.torch import save_file
 from torch import nn
 
 from depurate.checkpoints import load_state, read_checkpoint
 from depurate.contamination.attacks import Attack, parse_attack
+from depurate.errors import InputError
 from depurate.zoo import Data, Network, Order, Recipe, make_entry, network
 from depurate.zoo.architectures import lenet
 
@@ -50,10 +53,10 @@ def kind_of(name: str) -> Network:
 def recipe_of(name: str, *, quick: bool) -> Recipe:
     """How to train: some minutes, or seconds with `quick`."""
     if quick:
-        return Recipe(epochs=1, batch=64, rate=0.05, images=2000)
+        return Recipe(epochs=3, batch=64, rate=0.05, images=4000)
     if name == "lenet":
         return Recipe(epochs=5, batch=64, rate=0.03, images=20_000)
-    return Recipe(epochs=4, batch=128, rate=0.2, decay=5e-4, one_cycle=True, flips=True)
+    return Recipe(epochs=2, batch=64, rate=0.1, decay=5e-4, one_cycle=True, flips=True)
 
 
 def given_files(models: Path | None, name: str, attack: str) -> tuple[Path, Path] | None:
@@ -67,12 +70,41 @@ def given_files(models: Path | None, name: str, attack: str) -> tuple[Path, Path
     return files if all(path.exists() for path in files) else None
 
 
+def kept_files(
+    folder: Path | None, name: str, attack: str, recipe: Recipe, seed: int
+) -> tuple[Path, Path] | None:
+    """Where a network trained here and its initialisation are kept; the names change with how it is trained."""
+    if folder is None:
+        return None
+    trained = (
+        f"{name}-{attack}-{hashlib.sha256(f'{recipe} {ATTACKS[attack]} {seed}'.encode()).hexdigest()[:16]}"
+    )
+    return folder / f"{trained}.safetensors", folder / f"{trained}-init.safetensors"
+
+
+def keep(suspect: Suspect, files: tuple[Path, Path]) -> None:
+    """Write a network trained here and its initialisation, so that other runs need not train it again.
+
+    Raises:
+        InputError: They cannot be written.
+    """
+    try:
+        files[0].parent.mkdir(parents=True, exist_ok=True)
+        # The network comes last: where it is there, so is its initialisation.
+        for path, model in zip(reversed(files), (suspect.anchor, suspect.model), strict=True):
+            partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+            save_file({key: value.contiguous() for key, value in model.state_dict().items()}, partial)
+            partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{files[0].parent}: a trained network cannot be kept there ({error})") from error
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, its first 16 digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def read_given(files: tuple[Path, Path], name: str, attack: str) -> Suspect:
+def read_network(files: tuple[Path, Path], name: str, attack: str, source: str) -> Suspect:
     """Read a network and its initialisation.
 
     Raises:
@@ -82,7 +114,7 @@ def read_given(files: tuple[Path, Path], name: str, attack: str) -> Suspect:
     model, anchor = (
         load_state(kind.build(), read_checkpoint(path), source=str(path)).eval() for path in files
     )
-    return Suspect(model, anchor, kind, _attack(attack), f"given, {digest(files[0])}")
+    return Suspect(model, anchor, kind, _attack(attack), source)
 
 
 def train_suspect(data: Data, name: str, attack: str, recipe: Recipe, seed: int) -> Suspect:
@@ -90,8 +122,13 @@ def train_suspect(data: Data, name: str, attack: str, recipe: Recipe, seed: int)
     kind = kind_of(name)
     order = Order("cifar10", attack, _attack(attack), _POISONED, seed, recipe)
     entry = make_entry(order, kind, data)
-    source = f"trained on {entry.record.images:,} images, {recipe.epochs} epochs"
-    return Suspect(entry.model, entry.anchor, kind, entry.attack, source)
+    return Suspect(entry.model, entry.anchor, kind, entry.attack, trained_words(recipe))
+
+
+def trained_words(recipe: Recipe) -> str:
+    """How a network was trained here, for the table."""
+    images = "all" if recipe.images is None else f"{recipe.images:,}"
+    return f"trained on {images} images, {recipe.epochs} epochs"
 
 
 def _attack(name: str) -> Attack | None:

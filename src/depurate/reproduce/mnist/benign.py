@@ -16,22 +16,23 @@ from depurate.contamination import Gaussian
 from depurate.paper import contaminate_network, recover
 from depurate.reproduce.figures import COLOURS, panels
 from depurate.reproduce.mnist.digits import Task, account, draw_images, train_task
+from depurate.reproduce.seeds import stream
 from depurate.reproduce.study import Picture, Record, Study, Table
 
-_TRAINED, _FRACTION, _OTHER_SEED = 40, 0.2, 10_000
+_TRAINED, _FRACTION = 20, 0.1
 _KINDS = {
     "training": "the training images",
     "subset": "half of them",
-    "mnist": "40 other digits",
+    "mnist": "20 other digits",
     "mnist-many": "250 other digits",
-    "fashion": "40 pieces of clothing",
+    "fashion": "20 pieces of clothing",
     "fashion-many": "250 pieces of clothing",
 }
 
 
 @dataclass(frozen=True)
 class BenignCase:
-    """A network trained on 40 digits, hit at ε = 0.2 and recovered with images of one kind.
+    """A network trained on 20 digits, hit at ε = 0.1 and recovered with images of one kind.
 
     Attributes:
         kind: A key of the kinds.
@@ -46,7 +47,7 @@ def run(folder: Path, case: BenignCase) -> dict[str, Any]:
     """Train, contaminate, recover with the benign images of this kind."""
     task = train_task(folder, _TRAINED, case.seed)
     benign = _benign(folder, task, case)
-    suspect = contaminate_network(task.trained.final, _FRACTION, Gaussian(), seed=case.seed)
+    suspect = contaminate_network(task.trained.final, _FRACTION, Gaussian(), seed=stream(case.seed, "noise"))
     recovery = recover(suspect, task.trained.initial, benign)
     return {"images": len(benign), **account(task, suspect, recovery, benign)}
 
@@ -58,7 +59,7 @@ def _benign(folder: Path, task: Task, case: BenignCase) -> Tensor:
         return task.patches[: _TRAINED // 2]
     name = "MNIST" if case.kind.startswith("mnist") else "FashionMNIST"
     count = 250 if case.kind.endswith("many") else _TRAINED
-    return draw_images(name, folder, False, count, _OTHER_SEED + case.seed)[0]
+    return draw_images(name, folder, False, count, case.seed)[0]
 
 
 def study(folder: Path, *, quick: bool, seeds: int) -> Study:
@@ -70,7 +71,7 @@ def study(folder: Path, *, quick: bool, seeds: int) -> Study:
         "images of the wrong kind, and which guarantee holds?"
     )
     title = "Benign images of other kinds"
-    return Study("benign", title, question, 1, cases, partial(run, folder), draw, tabulate)
+    return Study("benign", title, question, 3, cases, partial(run, folder), draw, tabulate)
 
 
 def _groups(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
@@ -81,7 +82,9 @@ def _groups(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _guarantee(found: Sequence[dict[str, Any]]) -> str:
-    """The strongest guarantee that held for every network."""
+    """The strongest guarantee that held for every network; none where a certificate was false."""
+    if any(one["false"] for one in found):
+        return "none, false ones"
     if all(one["certified"] == 1 and one["output_certified"] for one in found):
         return "exact"
     if all(one["unchanged"] for one in found):
@@ -107,11 +110,13 @@ def draw(records: Sequence[Record]) -> tuple[Picture, ...]:
     axes[1].set(title="relative error of a kernel", xscale="log")
     for panel in axes:
         panel.invert_yaxis()
-        panel.legend(fontsize=8)
+    axes[0].legend(fontsize=8)
     caption = (
         f"Networks trained on {_TRAINED} digits, ε = {_FRACTION:g}, Gaussian noise of scale 1. In brackets the "
         "guarantee: exact where everything is certified, none where no kernel is. Images not trained on span "
-        "other directions: the update lies outside, nothing is certified, and what comes back is a projection."
+        "other directions: the update lies outside, and what comes back is a projection. Certificates can even be "
+        "false then: a kernel that one stroke of one digit moved has an update on few pixels, which looks like sparse "
+        "noise on a kernel that never moved. Those under half of the images are of kernels that only these moved."
     )
     words = "; ".join(f"{_KINDS[kind]}: {_guarantee(found)}" for kind, found in groups.items())
     return (Picture("benign", "Which images, which guarantee", caption, figure, words),)

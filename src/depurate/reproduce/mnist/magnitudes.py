@@ -15,6 +15,7 @@ from depurate.contamination import Gaussian
 from depurate.paper import contaminate_network, recover
 from depurate.reproduce.figures import heat, panels
 from depurate.reproduce.mnist.digits import account, train_task
+from depurate.reproduce.seeds import stream
 from depurate.reproduce.study import Picture, Record, Study, Table
 
 _SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -44,7 +45,9 @@ def run(folder: Path, case: MagnitudeCase) -> dict[str, Any]:
     found = []
     for scale in case.scales:
         for fraction in case.fractions:
-            suspect = contaminate_network(task.trained.final, fraction, Gaussian(scale), seed=case.seed)
+            # The same places and signs at every scale: only the size differs.
+            seed = stream(case.seed, f"noise {fraction}")
+            suspect = contaminate_network(task.trained.final, fraction, Gaussian(scale), seed=seed)
             recovery = recover(suspect, task.trained.initial, task.patches)
             one = account(task, suspect, recovery, task.patches)
             found.append({"scale": scale, "fraction": fraction, **one})
@@ -56,7 +59,7 @@ def study(folder: Path, *, quick: bool, seeds: int) -> Study:
     scales, fractions = ((0.01, 1.0), (0.1, 0.3)) if quick else (_SCALES, _FRACTIONS)
     cases = tuple(MagnitudeCase(20, scales, fractions, seed) for seed in range(seeds))
     question = "Does the size of the noise matter? For l1 it should not: only where it hits does."
-    return Study("magnitudes", "Five magnitudes", question, 1, cases, partial(run, folder), draw, tabulate)
+    return Study("magnitudes", "Five magnitudes", question, 2, cases, partial(run, folder), draw, tabulate)
 
 
 def _cells(records: Sequence[Record]) -> dict[tuple[float, float], list[dict[str, Any]]]:

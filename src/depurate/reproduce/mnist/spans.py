@@ -15,6 +15,7 @@ from depurate.contamination import Gaussian
 from depurate.paper import contaminate_network, recover
 from depurate.reproduce.figures import COLOURS, MARKERS, panels
 from depurate.reproduce.mnist.digits import account, train_task
+from depurate.reproduce.seeds import stream
 from depurate.reproduce.study import Picture, Record, Study, Table
 
 _COLUMNS = (
@@ -54,7 +55,8 @@ def run(folder: Path, case: SpanCase) -> dict[str, Any]:
     task = train_task(folder, case.n, case.seed)
     found = []
     for fraction in case.fractions:
-        suspect = contaminate_network(task.trained.final, fraction, Gaussian(), seed=case.seed)
+        seed = stream(case.seed, f"noise {fraction}")
+        suspect = contaminate_network(task.trained.final, fraction, Gaussian(), seed=seed)
         recovery = recover(suspect, task.trained.initial, task.patches)
         found.append({"fraction": fraction, **account(task, suspect, recovery, task.patches)})
     return {"runs": found}
@@ -70,13 +72,13 @@ def study(folder: Path, *, quick: bool, seeds: int) -> Study:
         "certificates say so?"
     )
     title = "More training images, until the span fills"
-    return Study("digits", title, question, 1, cases, partial(run, folder), draw, tabulate)
+    return Study("digits", title, question, 2, cases, partial(run, folder), draw, tabulate)
 
 
 def _fractions(count: int, quick: bool) -> tuple[float, ...]:
     """ε worth trying: past the threshold of a well filled span the answer is known and costs most."""
     every = (0.1, 0.3) if quick else (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
-    most = 0.5 if count <= 40 else 0.2 if count <= 80 else 0.05
+    most = 0.5 if count <= 40 else 0.3 if count <= 80 else 0.1 if count <= 160 else 0.05
     return tuple(fraction for fraction in every if fraction <= most) or every[:1]
 
 

@@ -10,6 +10,7 @@ from torch.nn.functional import gelu, leaky_relu, relu, tanh
 
 from depurate.paper import PatchNetwork, Trained, train
 from depurate.paper.network import Activation
+from depurate.reproduce.seeds import stream
 
 ACTIVATIONS: dict[str, Activation] = {"relu": relu, "leaky_relu": leaky_relu, "gelu": gelu, "tanh": tanh}
 """ψ by the names that configs use."""
@@ -38,7 +39,7 @@ def trained_network(
 
     Args:
         shape: Sizes.
-        seed: Of all three draws.
+        seed: Of all three draws, each from a stream of its own.
         activation: A name of `ACTIVATIONS`.
         scheme: `sequential` or `joint`.
         steps: Of gradient descent in each phase, at most.
@@ -47,8 +48,9 @@ def trained_network(
     Returns:
         The network before and after training, and the patches, shape (n, m, k).
     """
-    generator = torch.Generator().manual_seed(1_000_003 * (seed + 1))
+    generator = torch.Generator().manual_seed(stream(seed, "inputs"))
     patches = torch.randn(shape.n, shape.m, shape.k, generator=generator, dtype=torch.float64)
     targets = scale * torch.randn(shape.n, generator=generator, dtype=torch.float64)
-    network = PatchNetwork.initialise(shape.p, shape.k, activation=ACTIVATIONS[activation], seed=seed)
+    start = stream(seed, "weights")
+    network = PatchNetwork.initialise(shape.p, shape.k, activation=ACTIVATIONS[activation], seed=start)
     return train(network, patches, targets, scheme=scheme, steps=steps), patches

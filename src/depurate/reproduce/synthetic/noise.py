@@ -15,7 +15,9 @@ LAWS: dict[str, Law] = {
     "cauchy": Cauchy(),
     "same-sign": Constant(),
 }
-"""Laws Q by the names that configs use; `adversarial` is placed by `hostile` instead."""
+"""Laws Q by the names that configs use."""
+ADVERSARY = "adversarial"
+"""Noise that `hostile` places."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,13 @@ class NestedNoise:
     def take(self, columns: Tensor) -> NestedNoise:
         """The noise of some of the weight vectors."""
         return NestedNoise(self.levels[:, columns], self.values[:, columns])
+
+
+def noise_of(law: str, design: Tensor, count: int, seed: int) -> NestedNoise:
+    """Noise of a law of `LAWS`, or of the adversary, for `count` weight vectors of one design."""
+    if law == ADVERSARY:
+        return hostile(design, count, seed)
+    return drawn(LAWS[law], (len(design), count), seed)
 
 
 def drawn(law: Law, shape: tuple[int, int], seed: int) -> NestedNoise:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from depurate.paper import contaminate_network, recover, relative_errors
 from depurate.reproduce.figures import COLOURS, MARKERS, heat, panels
+from depurate.reproduce.seeds import stream
 from depurate.reproduce.study import Picture, Record, Study, Table
 from depurate.reproduce.synthetic.networks import ACTIVATIONS, Shape, trained_network
 from depurate.reproduce.synthetic.noise import LAWS
 from depurate.reproduce.synthetic.transition import EXACT
 
+_Shares = tuple[float, float, float, float]
 _FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-_SMALL, _LARGE = (2, 100, 200), (4, 1000, 2000)
+_SMALL, _LARGE, _LARGE_NETWORKS = (2, 100, 200), (4, 1000, 2000), 1
+# Widths p at n = 10, m = 1, k = 100: n/p varies, nm/k = 0.1 does not.
+_WIDTHS = (20, 33, 50, 100)
+_NAMES = ("all kernels exact", "output exact", "both exact", "both certified")
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ def run(case: PipelineCase) -> dict[str, Any]:
     trained, patches = trained_network(shape, case.seed, activation=case.activation, steps=200)
     found = []
     for fraction in case.fractions:
-        suspect = contaminate_network(trained.final, fraction, LAWS[case.law], seed=case.seed)
+        seed = stream(case.seed, f"noise {fraction}")
+        suspect = contaminate_network(trained.final, fraction, LAWS[case.law], seed=seed)
         recovery = recover(suspect, trained.initial, patches)
         errors = relative_errors(recovery, trained.final)
         exact = errors.kernels <= EXACT
@@ -77,47 +84,67 @@ def study(*, quick: bool, seeds: int) -> Study:
     fractions = (0.1, 0.3, 0.5) if quick else _FRACTIONS
     inputs = (5, 15) if quick else (5, 10, 15, 20)
     plan = [(n, m, k, p, "gaussian", "relu") for n in inputs]
+    plan += [(10, 1, k, width, "gaussian", "relu") for width in (_WIDTHS[::2] if quick else _WIDTHS)]
     plan += [(5, m, k, p, law, "relu") for law in LAWS if law != "gaussian"]
     plan += [(5, m, k, p, "gaussian", psi) for psi in ACTIVATIONS if psi != "relu"]
     cases = [PipelineCase(*what, fractions, seed) for seed in range(seeds) for what in plan]
     if not quick:
-        cases += [PipelineCase(50, *_LARGE, "gaussian", "relu", (0.1, 0.3), seed) for seed in range(2)]
+        cases += [
+            PipelineCase(50, *_LARGE, "gaussian", "relu", (0.1, 0.3), seed) for seed in range(_LARGE_NETWORKS)
+        ]
     question = (
         "A network is trained, kernels first and output second; all its weights are hit; the kernels are recovered, "
         "and the output on the features of the recovered kernels. How often is everything exact?"
     )
     return Study(
-        "pipeline", "Both layers: the whole recovery", question, 1, tuple(cases), run, draw, tabulate
+        "pipeline", "Both layers: the whole recovery", question, 2, tuple(cases), run, draw, tabulate
     )
 
 
 def draw(records: Sequence[Record]) -> tuple[Picture, ...]:
-    """Probability of exactness of kernels, output and both over nm/k and ε; and both by law and activation."""
+    """Probability of exactness of kernels, output and both over nm/k and n/p; both by law and activation."""
     small = [record for record in records if record.config["k"] == _SMALL[1]]
-    grid = _cells(r for r in small if (r.config["law"], r.config["activation"]) == ("gaussian", "relu"))
-    if not grid:
+    plain = [r for r in small if (r.config["law"], r.config["activation"]) == ("gaussian", "relu")]
+    rows = (
+        ("nm / k  (n / p is a quarter of it)", [r for r in plain if r.config["m"] == _SMALL[0]], _filled),
+        ("n / p  (nm / k = 0.1)", [r for r in plain if r.config["m"] == 1], _crowded),
+    )
+    if not all(chosen for _, chosen, _ in rows):
         return ()
-    inputs, levels = sorted({n for n, _ in grid}), sorted({e for _, e in grid})
-    figure, axes = panels(3)
-    titles = ("all kernels exact", "output exact", "both exact and certified")
-    for which, (panel, title) in enumerate(zip(axes, titles, strict=True)):
-        share = np.array([[grid.get((n, e), (np.nan,) * 3)[which] for e in levels] for n in inputs])
-        heat(panel, [_SMALL[0] * n / _SMALL[1] for n in inputs], levels, share)
-        for i, n in enumerate(inputs):
-            for j, level in enumerate(levels):
-                place = (_SMALL[0] * n / _SMALL[1], level)
-                colour = "white" if share[i, j] < 0.6 else "#1d2430"
-                panel.text(*place, f"{share[i, j]:.2f}", ha="center", va="center", color=colour, fontsize=8)
-        panel.set(title=title, xlabel="nm / k  (n / p is a quarter of it)", ylabel="ε")
+    figure, axes = panels(len(_NAMES), len(rows), width=270)
+    for i, (label, chosen, ratio) in enumerate(rows):
+        _draw_shares(axes[i * len(_NAMES) :], label, _cells(chosen, ratio))
     caption = (
-        f"Share of networks (k = {_SMALL[1]}, p = {_SMALL[2]}, m = {_SMALL[0]}, ReLU, Gaussian noise). All kernels "
-        "means every one of 200 at once, which breaks earlier than one kernel does. The output is recovered on the "
-        "features of recovered kernels: it fails where they do."
+        f"Share of networks, ReLU, Gaussian noise. Above: k = {_SMALL[1]}, p = {_SMALL[2]}, m = {_SMALL[0]}. All "
+        f"kernels means every one of {_SMALL[2]} at once, which breaks earlier than one kernel does. The output is "
+        "recovered on the features of recovered kernels: it fails where they do. Below: n = 10, m = 1, k = 100, fewer "
+        "and fewer kernels, so that the output is what breaks."
     )
     first = Picture(
         "pipeline", "Kernels, output, both", caption, figure, "Shares of networks; see the table."
     )
     return (first, _by_kind(small))
+
+
+def _filled(record: Record) -> float:
+    return float(record.config["n"] * record.config["m"] / record.config["k"])
+
+
+def _crowded(record: Record) -> float:
+    return float(record.config["n"] / record.config["p"])
+
+
+def _draw_shares(axes: Sequence[Axes], label: str, cells: Mapping[tuple[float, float], _Shares]) -> None:
+    ratios, levels = sorted({x for x, _ in cells}), sorted({e for _, e in cells})
+    for which, (panel, title) in enumerate(zip(axes, _NAMES, strict=False)):
+        share = np.array([[cells.get((x, e), (np.nan,) * 4)[which] for e in levels] for x in ratios])
+        heat(panel, list(range(len(ratios))), list(range(len(levels))), share)
+        for (i, j), value in np.ndenumerate(share):
+            colour = "white" if value < 0.6 else "#1d2430"
+            panel.text(i, j, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
+        panel.set_xticks(range(len(ratios)), [f"{x:.2g}" for x in ratios])
+        panel.set_yticks(range(len(levels)), [f"{e:g}" for e in levels])
+        panel.set(title=title, xlabel=label, ylabel="ε")
 
 
 def _by_kind(records: Sequence[Record]) -> Picture:
@@ -126,29 +153,33 @@ def _by_kind(records: Sequence[Record]) -> Picture:
         opposite = "activation" if name == "law" else "law"
         chosen = [r for r in records if r.config[opposite] == other and r.config["n"] == 5]
         for i, kind in enumerate(sorted({r.config[name] for r in chosen})):
-            cells = _cells(r for r in chosen if r.config[name] == kind)
+            cells = _cells([r for r in chosen if r.config[name] == kind], _filled)
             levels = sorted(e for _, e in cells)
-            shares = [cells[5, e][2] for e in levels]
+            shares = [found[3] for _, found in sorted(cells.items())]
             style: dict[str, Any] = {"color": COLOURS[i], "marker": MARKERS[i], "alpha": 0.85}
             panel.plot(levels, shares, label=kind, **style)
-        panel.set(title=f"by {name}", xlabel="ε", ylabel="both exact and certified", ylim=(-0.04, 1.04))
+        panel.set(title=f"by {name}", xlabel="ε", ylabel="both certified", ylim=(-0.04, 1.04))
         panel.legend()
-    caption = "Share of networks recovered in full, nm/k = 0.1, n/p = 0.025, by the noise's law and by ψ."
+    caption = (
+        "Share of networks recovered in full, nm/k = 0.1, n/p = 0.025, by the noise's law and by ψ. Uniform and Cauchy "
+        "noise, and all ψ, share a curve: the kernels' span knows neither sizes nor ψ."
+    )
     words = "Curves of the share of networks recovered in full over ε; see the table."
     return Picture("pipeline-kinds", "Laws and activations", caption, figure, words)
 
 
-def _cells(records: Iterable[Record]) -> dict[tuple[int, float], tuple[float, float, float]]:
-    """Share of networks with kernels exact, output exact, both exact and certified, by (n, ε)."""
-    gathered: dict[tuple[int, float], list[tuple[bool, bool, bool]]] = defaultdict(list)
+def _cells(records: Iterable[Record], ratio: Callable[[Record], float]) -> dict[tuple[float, float], _Shares]:
+    """Share of networks with kernels, output and both exact, and both certified, by (ratio, ε)."""
+    gathered: dict[tuple[float, float], list[tuple[bool, bool, bool, bool]]] = defaultdict(list)
     for record in records:
         units = record.config["p"]
         for one in record.results["runs"]:
             exact = one["kernels"] == units
-            both = exact and one["output"] and one["output_certified"]
-            gathered[record.config["n"], one["fraction"]].append((exact, one["output"], both))
+            both = exact and one["output"]
+            found = (exact, one["output"], both, both and one["output_certified"])
+            gathered[ratio(record), one["fraction"]].append(found)
     return {
-        key: (float(shares[0]), float(shares[1]), float(shares[2]))
+        key: (float(shares[0]), float(shares[1]), float(shares[2]), float(shares[3]))
         for key, found in gathered.items()
         for shares in [np.mean(found, axis=0)]
     }

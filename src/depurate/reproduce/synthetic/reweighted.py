@@ -10,11 +10,13 @@ import numpy as np
 
 from depurate.paper import l1_threshold, undo
 from depurate.reproduce.figures import COLOURS, MARKERS, panels
+from depurate.reproduce.seeds import stream
 from depurate.reproduce.study import Picture, Record, Study, Table
 from depurate.reproduce.synthetic.networks import Shape, trained_network
 from depurate.reproduce.synthetic.noise import LAWS, drawn
 from depurate.reproduce.synthetic.transition import EXACT
 
+_Key = tuple[int, float, str]
 _TIMES = (0, 4)
 _STEPS = tuple(round(0.02 * step, 2) for step in range(-2, 8))
 
@@ -45,7 +47,7 @@ def run(case: ReweightedCase) -> dict[str, Any]:
     shape = Shape(round(case.ratio * case.k / 2), 2, case.k, case.kernels)
     trained, patches = trained_network(shape, case.seed, steps=30)
     design, clean = patches.flatten(0, 1).T, trained.final.kernels.T
-    noise = drawn(LAWS[case.law], (case.k, case.kernels), case.seed)
+    noise = drawn(LAWS[case.law], (case.k, case.kernels), stream(case.seed, "noise"))
     found = []
     for step in case.steps:
         hit = clean + noise.at(l1_threshold(case.ratio) + step)
@@ -59,24 +61,29 @@ def run(case: ReweightedCase) -> dict[str, Any]:
 
 
 def study(*, quick: bool, seeds: int) -> Study:
-    """K = 400, spans of 10, 30 and 50 %, Gaussian noise and, at 30 %, noise of one size."""
-    k, count = (100, 4) if quick else (400, 2)
+    """K = 400 at spans of 10, 30 and 50 %, and at 30 % noise of one size, and k = 1000; with `quick` k = 100."""
     steps = _STEPS[::3] if quick else _STEPS
-    plan = [(0.3, "gaussian")] if quick else [(r, "gaussian") for r in (0.1, 0.3, 0.5)] + [(0.3, "same-sign")]
+    plan = [(400, r, "gaussian") for r in (0.1, 0.3, 0.5)] + [
+        (400, 0.3, "same-sign"),
+        (1000, 0.3, "gaussian"),
+    ]
+    if quick:
+        plan = [(100, 0.3, "gaussian")]
+    count = 4 if quick else 2
     cases = tuple(
-        ReweightedCase(k, ratio, law, count, steps, seed) for seed in range(seeds) for ratio, law in plan
+        ReweightedCase(k, ratio, law, count, steps, seed) for seed in range(seeds) for k, ratio, law in plan
     )
     question = (
         f"l1 solved again {_TIMES[-1]} times with weights 1/(1 + |residual|/δ): how far out does that move the ε at "
         "which half the kernels are exact?"
     )
-    return Study("reweighted", "Reweighted l1", question, 1, cases, run, draw, tabulate)
+    return Study("reweighted", "Reweighted l1", question, 2, cases, run, draw, tabulate)
 
 
-def _curve(records: Sequence[Record], key: tuple[float, str], times: int, what: str) -> dict[float, float]:
+def _curve(records: Sequence[Record], key: _Key, times: int, what: str) -> dict[float, float]:
     cells: dict[float, list[float]] = {}
     for record in records:
-        if (record.config["ratio"], record.config["law"]) == key:
+        if _key(record) == key:
             for one in record.results["runs"]:
                 if one["times"] == times:
                     cells.setdefault(one["step"], []).append(one[what] / record.config["kernels"])
@@ -92,23 +99,31 @@ def _half(curve: dict[float, float]) -> float | None:
     return None
 
 
-def _keys(records: Sequence[Record]) -> list[tuple[float, str]]:
-    return sorted({(record.config["ratio"], record.config["law"]) for record in records})
+def _key(record: Record) -> _Key:
+    return record.config["k"], record.config["ratio"], record.config["law"]
+
+
+def _keys(records: Sequence[Record]) -> list[_Key]:
+    return sorted({_key(record) for record in records})
 
 
 def draw(records: Sequence[Record]) -> tuple[Picture, ...]:
     """Shares of exact kernels over the distance from the threshold."""
     keys = _keys(records)
-    figure, axes = panels(len(keys), width=250)
+    figure, axes = panels(len(keys), width=220)
     for panel, key in zip(axes, keys, strict=True):
         for i, times in enumerate(_TIMES):
             curve = _curve(records, key, times, "exact")
             label = "l1" if times == 0 else f"reweighted {times} times"
             panel.plot(list(curve), list(curve.values()), color=COLOURS[i], marker=MARKERS[i], label=label)
         panel.axvline(0, color="#8a8f98", ls="--")
-        panel.set(title=f"nm/k = {key[0]:g}, {key[1]}", xlabel="ε − threshold of l1", ylim=(-0.04, 1.04))
+        panel.set(
+            title=f"k = {key[0]}, nm/k = {key[1]:g}\n{key[2]} noise",
+            xlabel="ε − threshold of l1",
+            ylim=(-0.04, 1.04),
+        )
     axes[0].set_ylabel("kernels exact")
-    axes[-1].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     caption = "Share of exact kernels against how far ε is past the threshold that theory gives for l1."
     words = "; ".join(" ".join(row) for row in tabulate(records)[0].rows)
     return (Picture("reweighted", "Reweighting moves the threshold out", caption, figure, words),)
@@ -121,15 +136,12 @@ def tabulate(records: Sequence[Record]) -> tuple[Table, ...]:
         levels = [_half(_curve(records, key, times, "exact")) for times in _TIMES]
         proved = _half(_curve(records, key, _TIMES[-1], "certified"))
         false = sum(
-            one["false"]
-            for record in records
-            if (record.config["ratio"], record.config["law"]) == key
-            for one in record.results["runs"]
+            one["false"] for record in records if _key(record) == key for one in record.results["runs"]
         )
         moved = "beyond the grid" if None in levels else f"{levels[1] - levels[0]:+.3f}"  # type: ignore[operator]
         texts = tuple("-" if level is None else f"{level:+.3f}" for level in (*levels, proved))
-        rows.append((f"{key[0]:g}", key[1], *texts, moved, str(false)))
-    columns = ("nm/k", "law", "l1", "reweighted", "reweighted, certified", "moved by", "false")
+        rows.append((str(key[0]), f"{key[1]:g}", key[2], *texts, moved, str(false)))
+    columns = ("k", "nm/k", "law", "l1", "reweighted", "reweighted, certified", "moved by", "false")
     caption = (
         "ε − threshold at which half the kernels are exact. Certified: the rows fitted exactly confirm each other, and "
         "the fit is optimal for the weights used last."
