@@ -27,7 +27,9 @@ def measure_rival(name: str, design: Array, targets: Array) -> dict[str, Any]:
     """Solve the given columns one by one with a rival, quick ones again and again; imports are paid for before."""
     solve = RIVALS[name]
     solve(design[:20, :2], targets[:20, 0])
-    wall, cpu, losses = [], [], []
+    wall: list[float] = []
+    cpu: list[float] = []
+    losses: list[float] = []
     for target in targets.T:
         started = time.process_time()
         while time.process_time() - started < _ENOUGH:
@@ -55,7 +57,9 @@ def measure_ours(design: Array, targets: Array, clean: Array) -> dict[str, Any]:
     basis, flat = torch.linalg.qr(matrix).Q, rows.T.contiguous()
     with FlopCounterMode(display=False) as counter:
         solution = lad(matrix, rows)
-    wall, cpu, product = [], [], []
+    wall: list[float] = []
+    cpu: list[float] = []
+    product: list[float] = []
     while len(cpu) < _REPEATS or sum(cpu) < _ENOUGH:
         before = time.perf_counter(), time.process_time()
         solution = lad(matrix, rows)
