@@ -71,6 +71,11 @@ def solve_descent(problem: Problem, tolerance: float, max_iterations: int) -> Ca
     split = split_rows(problem, _SPLITTING)
     many = (split.zero.sum(1) > _MANY * problem.size).nonzero()[:, 0]
     if many.numel():
+        some = problem.take(many)
+        vertex = polish(some, split.zero[many], some.adjoint(some.targets), split.dual[many])
+        done.put(many[vertex.accepted], vertex, vertex.accepted, 0)
+        many = many[~vertex.accepted]
+    if many.numel():
         vertex = fit_many(problem.take(many), split.zero[many], split.dual[many])
         done.put(many[vertex.accepted], vertex, vertex.accepted, 0)
     alive = (~done.vertex).nonzero()[:, 0]
