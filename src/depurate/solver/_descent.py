@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from depurate.solver._boxed import fit_many
+from depurate.solver._corners import descend
 from depurate.solver._problem import Problem
 from depurate.solver._splitting import split_rows
 from depurate.solver._vertex import Candidate, Vertex, polish
 
 # Steps of the splitting, and pivots at most.
-_SPLITTING, _PIVOTS = 300, 80
+_SPLITTING, _PIVOTS = 200, 40
 # This many rows at zero, in numbers of coefficients, are more than a generic target has.
 _MANY = 1.1
 # A dual beyond its box by no more than this is inside up to rounding; the polish decides.
@@ -69,14 +71,30 @@ def solve_descent(problem: Problem, tolerance: float, max_iterations: int) -> Ca
     split = split_rows(problem, _SPLITTING)
     many = (split.zero.sum(1) > _MANY * problem.size).nonzero()[:, 0]
     if many.numel():
-        some, guess = problem.take(many), split.dual[many]
-        vertex = polish(some, split.zero[many], some.adjoint(some.targets), guess)
+        some = problem.take(many)
+        vertex = polish(some, split.zero[many], some.adjoint(some.targets), split.dual[many])
+        done.put(many[vertex.accepted], vertex, vertex.accepted, 0)
+        many = many[~vertex.accepted]
+    if many.numel():
+        vertex = fit_many(problem.take(many), split.zero[many], split.dual[many])
         done.put(many[vertex.accepted], vertex, vertex.accepted, 0)
     alive = (~done.vertex).nonzero()[:, 0]
-    if not alive.numel():
-        return done
-    part, limit = problem.take(alive), min(max_iterations, _PIVOTS)
-    corner = _corner(part, split.likeliest[alive])
+    if alive.numel():
+        part = problem.take(alive)
+        found = Candidate.start(part)
+        rows = descend(part, problem.basis.float(), split.likeliest[alive], found)
+        left = (~found.vertex).nonzero()[:, 0]
+        if left.numel():
+            limit = min(max_iterations, _PIVOTS)
+            found.fill(left, _follow_edges(part.take(left), rows[left], limit))
+        done.fill(alive, found)
+    return done
+
+
+def _follow_edges(problem: Problem, rows: Tensor, limit: int) -> Candidate:
+    """Descend from the vertices through the given rows in double precision, a pivot at a time."""
+    done, part = Candidate.start(problem), problem
+    alive, corner = torch.arange(len(rows), device=rows.device), _corner(problem, rows)
     for used in range(limit + 1):
         beyond = part.reach(corner.dual).gather(1, corner.rows)
         worst, leaving = beyond.max(1)

@@ -14,7 +14,7 @@ _CUT = 3.0
 # Entries of a target that its median is taken from.
 _SAMPLE = 256
 # A threshold this small against the fit is near the end of single precision.
-_SINGLE = 3e-4
+_SINGLE = 1e-4
 
 
 @dataclass(frozen=True)

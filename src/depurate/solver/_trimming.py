@@ -91,6 +91,8 @@ def _race_all(problem: Problem, single: Tensor, limit: int) -> Runners:
     width = max(64, _BLOCK_BYTES // (8 * single.shape[0]))
     for pace in (_FAST, _SAFE):
         running = (~ended.arrived).nonzero()[:, 0]
+        if not running.numel():
+            break
         for block in torch.split(running, width):
             steps = Pace(pace.keep, pace.steps, min(limit, pace.limit))
             ended.put(block, race(targets[block].float(), single, steps))
