@@ -59,9 +59,13 @@ class Outcome:
     seconds: float
 
 
+# Inputs, weights and noise are drawn from streams that share nothing.
+_INPUTS, _NOISE = 1_000_000, 2_000_000
+
+
 def trained_network(size: Size, seed: int, scheme: str, activation: str) -> tuple[Trained, Tensor]:
     """Gaussian inputs and targets, and the network trained on them."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(_INPUTS + seed)
     patches = torch.randn(size.n, size.m, size.k, generator=generator, dtype=torch.float64)
     targets = torch.randn(size.n, generator=generator, dtype=torch.float64)
     network = PatchNetwork.initialise(size.p, size.k, activation=ACTIVATIONS[activation], seed=seed)
@@ -75,7 +79,7 @@ def outcomes(
     for seed in range(seeds):
         trained, patches = trained_network(size, seed, options.scheme, options.activation)
         for fraction in fractions:
-            hit = contaminate_network(trained.final, fraction, LAWS[options.law], seed=seed)
+            hit = contaminate_network(trained.final, fraction, LAWS[options.law], seed=_NOISE + seed)
             recovery = recover(hit, trained.initial, patches)
             errors = relative_errors(recovery, trained.final)
             solution = recovery.kernel_solution

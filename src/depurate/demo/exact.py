@@ -16,6 +16,8 @@ _SHEETS = 10
 _SIDE = 8  # digits along each side of a sheet
 _PATCH = 32  # pixels along each side of a patch: 4x4 digits
 _UNITS = 500
+# The noise is drawn from a stream that shares nothing with the one of the initial weights.
+_NOISE = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def run_exact(digits: Digits, *, fraction: float, seed: int) -> ExactDemo:
     patches = disjoint_patches(images, (_PATCH, _PATCH))
     start = PatchNetwork.initialise(_UNITS, _PATCH * _PATCH, seed=seed)
     trained = train(start, patches, targets)
-    suspect = contaminate_network(trained.final, fraction, Gaussian(1.0), seed=seed)
+    suspect = contaminate_network(trained.final, fraction, Gaussian(1.0), seed=_NOISE + seed)
     recovery = recover(suspect, trained.initial, patches)
     errors = relative_errors(recovery, trained.final)
     clean = trained.final.kernels

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from depurate.solver._factors import lu_factors
 from depurate.solver._problem import Problem
 from depurate.solver._tableau import Tableau, solve_tableau
 from depurate.solver._vertex import Candidate, Vertex
@@ -101,7 +102,7 @@ def _corner(problem: Problem, single: Tensor, rows: Tensor, coefficients: Tensor
     """Factor the vertices, and solve for them nearly."""
     count, size = rows.shape
     square = single.index_select(0, rows.flatten()).view(count, size, size)
-    factors, swaps, info = torch.linalg.lu_factor_ex(square)
+    factors, swaps, info = lu_factors(square)
     nothing = torch.zeros_like(problem.targets)
     full = (info == 0) & (factors.diagonal(dim1=1, dim2=2).abs().amin(1) > _PIVOT)
     corner = Corner(rows, factors, swaps, coefficients, nothing, nothing, full)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from depurate.solver._boxed import fit_many
 from depurate.solver._corners import descend
+from depurate.solver._factors import inverses
 from depurate.solver._problem import Problem
 from depurate.solver._splitting import split_rows
 from depurate.solver._vertex import Candidate, Vertex, polish
@@ -115,7 +116,7 @@ def _follow_edges(problem: Problem, rows: Tensor, limit: int) -> Candidate:
 
 def _corner(problem: Problem, rows: Tensor) -> Corner:
     """Solve for the vertices through the given rows."""
-    inverse, code = torch.linalg.inv_ex(problem.basis[rows])
+    inverse, code = inverses(problem.basis[rows])
     coefficients = torch.zeros_like(problem.targets[:, : problem.size])
     for _ in range(2):
         right = problem.residuals(coefficients).gather(1, rows)[:, :, None]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from depurate.solver._factors import lu_factors
 from depurate.solver._problem import Problem
 
 # Below this the Cholesky pivot of an orthonormal basis restricted to some rows says: not of full rank, or too
@@ -100,8 +101,7 @@ def _replace(vertex: Vertex, rows: Tensor, better: Vertex) -> None:
 def _polish_square(problem: Problem, zero: Tensor) -> Vertex:
     """Do the same by LU where there are as many rows as coefficients: normal equations square the condition."""
     rows = zero.nonzero()[:, 1].view(zero.shape[0], problem.size)
-    factors = torch.linalg.lu_factor_ex(problem.basis[rows])
-    lower_upper, pivots = factors.LU, factors.pivots
+    lower_upper, pivots, _ = lu_factors(problem.basis[rows])
     sound = lower_upper.diagonal(dim1=1, dim2=2).abs().amin(1) > _SQUARE_PIVOT
     lower_upper = torch.where(sound[:, None, None], lower_upper, torch.eye(problem.size).to(lower_upper))
     coefficients = torch.zeros_like(problem.targets[:, : problem.size])
