@@ -387,6 +387,10 @@ ZooImages = Annotated[
     int | None, typer.Option(help="Training images, the first so many. Left out: the recipe.", min=1)
 ]
 ZooDevice = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+ZooPrecision = Annotated[
+    str | None,
+    typer.Option(help="float32 or bfloat16 (faster where the processor has it). Left out: the recipe."),
+]
 
 
 @zoo.command("train")
@@ -404,6 +408,7 @@ def zoo_train(
     epochs: ZooEpochs = None,
     images: ZooImages = None,
     device: ZooDevice = "cpu",
+    precision: ZooPrecision = None,
     force: Force = False,
 ) -> None:
     """Train one network with an attack, and write suspect, anchor, trigger and record into a folder.
@@ -412,7 +417,9 @@ def zoo_train(
     """
     from depurate.cli.zoo import ZooSettings, run_zoo_train
 
-    settings = ZooSettings(dataset, network, fraction, seed, data, out, epochs, images, device, force)
+    settings = ZooSettings(
+        dataset, network, fraction, seed, data, out, epochs, images, device, precision, force
+    )
     run_zoo_train(spec, name, settings)
 
 
@@ -428,6 +435,7 @@ def zoo_all(
     epochs: ZooEpochs = None,
     images: ZooImages = None,
     device: ZooDevice = "cpu",
+    precision: ZooPrecision = None,
     force: Force = False,
 ) -> None:
     """Train every attack of a dataset's zoo that is not in the folder yet, and a clean network.
@@ -436,5 +444,7 @@ def zoo_all(
     """
     from depurate.cli.zoo import ZooSettings, run_zoo_all
 
-    settings = ZooSettings(dataset, network, fraction, seed, data, out, epochs, images, device, force)
+    settings = ZooSettings(
+        dataset, network, fraction, seed, data, out, epochs, images, device, precision, force
+    )
     run_zoo_all(only, settings)

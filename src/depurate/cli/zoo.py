@@ -17,6 +17,7 @@ from depurate.purification import Progress as Report
 from depurate.zoo import Network, Order, Recipe, fill, network, planned, read_data
 from depurate.zoo.recipes import RECIPES
 
+_PRECISIONS = ("float32", "bfloat16")
 _NETWORKS = {"mnist": "lenet", "cifar10": "resnet14"}
 
 
@@ -33,6 +34,7 @@ class ZooSettings:
     epochs: int | None
     images: int | None
     device: str
+    precision: str | None
     again: bool
 
 
@@ -96,7 +98,15 @@ def run_zoo_all(only: str | None, settings: ZooSettings) -> None:
 
 def _recipe(settings: ZooSettings) -> Recipe:
     recipe = RECIPES[_network(settings).name]
-    return replace(recipe, epochs=settings.epochs or recipe.epochs, images=settings.images or recipe.images)
+    precision = settings.precision or recipe.precision
+    if precision not in _PRECISIONS:
+        raise InputError(f"--precision {precision}: expected {' or '.join(_PRECISIONS)}")
+    return replace(
+        recipe,
+        epochs=settings.epochs or recipe.epochs,
+        images=settings.images or recipe.images,
+        precision=precision,
+    )
 
 
 def _network(settings: ZooSettings) -> Network:

@@ -20,6 +20,7 @@ class Recipe:
         flips: Whether images are mirrored at random.
         crops: Pixels that images are shifted by at most, at random.
         images: Training images used, the first so many; None for all.
+        precision: Of the products in the network, `float32` or `bfloat16`; weights and sums stay in float32.
     """
 
     epochs: int
@@ -31,6 +32,7 @@ class Recipe:
     flips: bool = False
     crops: int = 0
     images: int | None = None
+    precision: str = "float32"
 
 
 RECIPES: Mapping[str, Recipe] = {

@@ -84,13 +84,17 @@ def train(
     )
     schedule = _schedule(optimiser, recipe, steps)
     helper = _helper(lesson)
+    # Where the processor multiplies bfloat16 in hardware, a step of a ResNet takes 0.6 of the time.
+    narrow = torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for step, (batch, answers) in enumerate(_batches(images, labels, recipe, seed), start=1):
             optimiser.zero_grad()
             if helper is not None:
                 helper.zero_grad()
-            lesson.loss(model, scores, batch, answers).backward()  # type: ignore[no-untyped-call]
+            with narrow:
+                loss = lesson.loss(model, scores, batch, answers)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
             if helper is not None:
