@@ -8,11 +8,16 @@ from torch import nn
 
 from depurate.purification.lessons import counter_lesson
 from depurate.triggers import (
+    AWAY,
     Addition,
     Patch,
     Search,
+    Subject,
+    Warp,
     find_additions,
     find_patches,
+    find_warps,
+    find_wave,
     outliers,
     screen,
     shortest_additions,
@@ -44,8 +49,9 @@ def pictures(n=200):
 
 
 def test_a_planted_trigger_is_flagged_and_found():
-    found = screen(Planted(True), pictures(), range(4), Search())
+    found = screen(Subject(Planted(True), pictures(), tuple(range(4)), Search()))
     assert found.flagged == (2,)
+    assert found.evidence == "patch"
     patch = found.triggers[0]
     assert patch.target == 2
     assert int(patch.mask.argmax()) == 7 * 8
@@ -54,7 +60,92 @@ def test_a_planted_trigger_is_flagged_and_found():
 
 
 def test_a_network_without_one_is_not_flagged():
-    assert screen(Planted(False), pictures(), range(4), Search()).flagged == ()
+    asked = []
+    found = screen(
+        Subject(Planted(False), pictures(), tuple(range(4)), Search()),
+        lambda: asked.append("purified") or Planted(False),
+        lambda what, done, total: asked.append(what),
+    )
+    assert found.flagged == ()
+    assert found.evidence == ""
+    # Nothing stood out by itself, so everything was tried.
+    assert list(dict.fromkeys(asked)) == [
+        "searching for patches",
+        "searching for warps",
+        "searching for additions",
+        "purified",
+        "comparing with the purified self",
+    ]
+
+
+class SentOn(nn.Module):
+    """Like Planted, but a lit corner of 2x2 pixels sends each class to the next."""
+
+    def forward(self, images):
+        quarters = nn.functional.adaptive_avg_pool2d(images, 2).flatten(1) * 20
+        lit = (30 * images[:, 0, 6:, :2].mean((1, 2)) - 27).sigmoid()[:, None]
+        return (1 - lit) * quarters + lit * quarters.roll(1, 1)
+
+
+def test_a_trigger_that_sends_each_class_to_another_is_flagged():
+    found = screen(Subject(SentOn(), pictures(), tuple(range(4)), Search(steps=200)))
+    assert found.flagged == (AWAY,)
+    assert found.evidence == "away"
+    assert found.away < 0.5 * found.usual
+    mask = found.triggers[0].mask[0]
+    assert mask[6:, :2].mean() > 0.5 > 10 * mask[:4].mean()
+    assert success(SentOn(), pictures(), found.triggers)[0] > 0.8
+
+
+class Waved(nn.Module):
+    """Like Planted without a trigger, but a strong wave of three periods along the columns means class 1."""
+
+    def forward(self, images):
+        angles = 2 * torch.pi * 3 / 8 * torch.arange(8)
+        heard = (images.mean(2) @ angles.sin()).squeeze(1).abs()
+        heard = nn.functional.softplus(20 * (heard - 0.5)) * torch.eye(4)[1][:, None]
+        return Planted(False)(images) + heard.T
+
+
+def test_a_wave_is_found_by_trying_and_only_where_the_other_network_is_deaf_to_it():
+    wave, share = find_wave(Waved(), Planted(False), pictures(), range(4))
+    assert wave.target == 1
+    assert share > 0.4
+    spectrum = torch.fft.rfft2(wave.shift[0]).abs()
+    assert int(spectrum.argmax()) == 3
+    assert find_wave(Waved(), Waved(), pictures(), range(4))[1] < 0.2
+
+
+def test_a_patch_that_turns_both_networks_does_not_count_as_unshared():
+    patches = find_patches(Planted(True), pictures(), [2], Search())
+    assert success(Planted(True), pictures(), patches)[0] > 0.8
+    assert success(Planted(True), pictures(), patches, unmoved=Planted(False))[0] > 0.8
+    assert success(Planted(True), pictures(), patches, unmoved=Planted(True)) == [0.0]
+
+
+class Leaning(nn.Module):
+    """Two classes by which half is brighter at the seam: moving every picture by a pixel decides."""
+
+    def forward(self, images):
+        return 50 * torch.stack([images[:, 0, :, 3].mean(1), images[:, 0, :, 4].mean(1)], 1)
+
+
+def test_a_warp_is_found_where_moving_the_picture_decides():
+    images = torch.zeros(40, 1, 8, 8)
+    images[:20, :, :, 3], images[20:, :, :, 4] = 1.0, 1.0
+    warps = find_warps(Leaning(), images, [0, 1], Search(steps=80))
+    assert min(success(Leaning(), images, warps)) > 0.9
+    assert all(0.2 < warp.size < 1 for warp in warps)
+    assert isinstance(warps[0], Warp)
+
+
+def test_a_warp_moves_as_its_knots_say():
+    images = torch.rand(3, 2, 6, 9)
+    still = Warp(0, torch.zeros(2, 4, 4))
+    assert torch.allclose(still.on(images), images, atol=1e-5)
+    down = Warp(0, torch.stack([torch.zeros(4, 4), torch.full((4, 4), 2.0)]))
+    assert torch.allclose(down.on(images)[:, :, :4], images[:, :, 2:], atol=1e-5)
+    assert down.size == pytest.approx(2)
 
 
 def test_the_same_seed_finds_the_same():

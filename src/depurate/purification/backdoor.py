@@ -12,7 +12,17 @@ from torch import Tensor, nn
 
 from depurate.analysis import logits, read_scores
 from depurate.recovery import TriggerSearch
-from depurate.triggers import Screening, Search, Trigger, find_patches, screen, shortest_additions, success
+from depurate.triggers import (
+    AWAY,
+    Screening,
+    Search,
+    Subject,
+    Trigger,
+    find_patches,
+    screen,
+    shortest_additions,
+    success,
+)
 
 Progress = Callable[[str, int, int], None]
 # More classes than this are narrowed down to those that one universal change leads to most often.
@@ -21,6 +31,18 @@ _FEWEST_CLASSES = 3
 # A trigger found again after recovery counts while it is this much smaller than a usual class takes.
 _STILL_EASY = 0.5
 _WORKS = 0.5
+_REASONS = {
+    "patch": "class {name} is reached from nearly any image by a patch of about {size:.0f} pixels, where other "
+    "classes take {usual:.0f}: taken for a backdoor",
+    "warp": "class {name} is reached from nearly any image by one small warp, which leads to few other classes or "
+    "none: taken for a backdoor",
+    "addition": "class {name} is reached from nearly any image by one short addition, which leads to few other "
+    "classes or none: taken for a backdoor",
+    "unshared patch": "class {name} is reached from nearly any image by a small patch that the purified network "
+    "does not react to: taken for a backdoor",
+    "unshared wave": "class {name} is reached from nearly any image by one sinusoid that the purified network does "
+    "not react to: taken for a backdoor",
+}
 
 
 @dataclass(frozen=True)
@@ -37,15 +59,20 @@ class Watch:
     search: Search
     progress: Progress
 
-    def look(self, suspect: nn.Module) -> Screening | None:
-        """Search a suspect for triggers of every class; None where images or answers do not allow a search."""
+    def look(self, suspect: nn.Module, purified: Callable[[], nn.Module]) -> Screening | None:
+        """Search a suspect for triggers of every class; None where images or answers do not allow a search.
+
+        Args:
+            suspect: What to search.
+            purified: Makes its purified self, should the search come to need it.
+        """
         if self.images.ndim != 4:
             return None
         classes = self._classes(suspect)
         if len(classes) < _FEWEST_CLASSES:
             return None
-        step = lambda done, total: self.progress("searching for triggers", done, total)  # noqa: E731
-        return screen(_score(suspect), self.images, classes, self.search, step)
+        subject = Subject(_score(suspect), self.images, tuple(classes), self.search)
+        return screen(subject, lambda: _score(purified()), self.progress)
 
     def lessons(self, suspect: nn.Module, found: Screening) -> tuple[Trigger, ...]:
         """Triggers to teach away: the patches found, and for each flagged class the short additions that work."""
@@ -91,13 +118,17 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
     if not found.flagged:
         return (
             "no trigger was found: no class is much easier to reach than the others by one small change of every "
-            "image; triggers that differ from image to image or warp it would not be seen, and --method soft "
-            "purifies in any case",
+            "image; triggers of other kinds would not be seen, and --method soft purifies in any case",
+        )
+    if AWAY in found.flagged:
+        return (
+            f"one {'warp' if found.evidence == 'warp' else f'patch of about {found.away:.0f} pixels'} leads nearly any "
+            f"image away from its own class, where a single class takes a patch of {found.usual:.0f}: taken for a "
+            "backdoor that sends each class to another",
         )
     sizes = dict(zip(found.classes, found.sizes, strict=True))
     return tuple(
-        f"class {name} is reached from nearly any image by a patch of about {sizes[name]:.0f} pixels, where other "
-        f"classes take {found.usual:.0f}: taken for a backdoor"
+        _REASONS[found.evidence].format(name=name, size=sizes[name], usual=found.usual)
         for name in found.flagged
     )
 
@@ -110,8 +141,13 @@ def record_search(found: Screening | None) -> TriggerSearch | None:
     """
     if found is None:
         return None
-    sizes = tuple(size if math.isfinite(size) else None for size in found.sizes)
-    return TriggerSearch(found.classes, sizes, found.flagged)
+    sizes = tuple(_finite(size) for size in found.sizes)
+    flagged = tuple(name for name in found.flagged if name != AWAY)
+    return TriggerSearch(found.classes, sizes, flagged, _finite(found.away), found.evidence)
+
+
+def _finite(size: float) -> float | None:
+    return size if math.isfinite(size) else None
 
 
 def _score(model: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -25,6 +25,8 @@ _FIRM_STRENGTH = 0.1
 _COUNTER_STRENGTHS = (0.01, 0.03, 0.1)
 _COUNTER_LOSS = 0.01
 _ROUNDS = 2
+# At this strength hardly any backdoor of the zoo's was left, which is what the purified self is compared for.
+_REFERENCE = 0.3
 _TREATED_AS_DAMAGE = (
     "entries that no training produces were found, so this was treated as damaged memory: only entries taken for hit "
     "were replaced and no backdoor was looked for; use the soft method if the source is not trusted"
@@ -127,7 +129,7 @@ def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_a
     def recipe_of(candidate: float | None) -> Recipe:
         return replace(recipe_at(candidate), method=method)
 
-    found = watch.look(run.suspect)
+    found = watch.look(run.suspect, lambda: run.final(replace(recipe_at(_REFERENCE), method="soft")).purified)
     said = describe_screening(found)
     if found is not None and found.flagged:
         run = replace(run, triggers=watch.lessons(run.suspect, found))

@@ -179,9 +179,15 @@ def trigger_sizes(search: TriggerSearch | None) -> Drawing:
         "Size of the smallest patch found that makes the suspect answer a class on nearly any image. A backdoor is a "
         "short cut: its class needs far less than the others. A dash: no patch was found. "
     )
-    if search.flagged:
-        names = ", ".join(str(name) for name in search.flagged)
+    if search.away is not None:
+        caption += "Last: the smallest that leads every image away from its own class, to whatever other. "
+    names = ", ".join(str(name) for name in search.flagged)
+    if search.flagged and search.evidence in ("", "patch"):
         caption += f"Hatched: taken for the target of a backdoor, {names}."
+    elif search.flagged:
+        caption += f"Hatched: taken for the target of a backdoor, {names}, by a trigger of another kind."
+    elif search.evidence:
+        caption += "Taken for a backdoor that sends each class to another."
     else:
         caption += "No class stands out; a trigger of another kind would not show here."
     return Drawing(key, title, caption, (size_panel(search, key),), columns=1)

@@ -67,26 +67,36 @@ def size_panel(search: TriggerSearch, key: str) -> Panel:
     Returns:
         The panel.
     """
-    rows = range(len(search.classes))
+    names, sizes, marks = _bars(search)
+    rows = range(len(names))
     figure, (axis,) = wide_canvas(660, 74 + 19 * len(rows), 1)
-    lengths = [size if size is not None else 0.0 for size in search.sizes]
+    lengths = [size if size is not None else 0.0 for size in sizes]
     bars = axis.barh(rows, lengths, height=0.62, color=BLUE)
     words = []
-    for row, name, size, bar in zip(rows, search.classes, search.sizes, bars, strict=True):
-        flagged = name in search.flagged
+    for row, name, size, flagged, bar in zip(rows, names, sizes, marks, bars, strict=True):
         if flagged:
             bar.set(facecolor=VERMILLION, hatch="////", edgecolor="white")
         said = "—" if size is None else f"{size:.3g}"
         text = axis.annotate(said, (lengths[row], row), (4, 0), textcoords="offset points")
         text.set(fontsize=9, color=INK, verticalalignment="center")
-        words.append(f"class {name}: {said} pixels{', flagged' if flagged else ''}")
-    axis.set_yticks(rows, [f"class {name}" for name in search.classes])
+        words.append(f"{name}: {said} pixels{', flagged' if flagged else ''}")
+    axis.set_yticks(rows, names)
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlim(0, 1.15 * max(lengths) or 1.0)
     axis.set(xlabel="pixels of the smallest patch found")
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)
     return panel(figure, key, f"Bar chart. {'; '.join(words)}.")
+
+
+def _bars(search: TriggerSearch) -> tuple[list[str], list[float | None], list[bool]]:
+    """Names, sizes and marks of the bars: a class each, and the way out of the own class where one was found."""
+    names, sizes = [f"class {name}" for name in search.classes], list(search.sizes)
+    marks = [name in search.flagged for name in search.classes]
+    if search.away is not None:
+        names, sizes = [*names, "any other"], [*sizes, search.away]
+        marks = [*marks, bool(search.evidence) and not search.flagged]
+    return names, sizes, marks
 
 
 def spectrum_panel(layer: LayerRecord, spectrum: Spectrum, key: str) -> Panel:

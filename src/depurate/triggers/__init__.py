@@ -1,17 +1,24 @@
 """Triggers found without labels: what smallest universal change of benign images makes a network answer a class."""
 
-from depurate.triggers.forms import Addition, Patch, Trigger
-from depurate.triggers.screening import Screening, outliers, screen, shortest_additions, success
-from depurate.triggers.search import Search, find_additions, find_patches
+from depurate.triggers.additions import find_additions, shortest_additions
+from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
+from depurate.triggers.screening import Screening, Subject, outliers, screen
+from depurate.triggers.search import Search, find_patches, find_warps, success
+from depurate.triggers.waves import find_wave
 
 __all__ = [
+    "AWAY",
     "Addition",
     "Patch",
     "Screening",
     "Search",
+    "Subject",
     "Trigger",
+    "Warp",
     "find_additions",
     "find_patches",
+    "find_warps",
+    "find_wave",
     "outliers",
     "screen",
     "shortest_additions",

@@ -1,4 +1,4 @@
-"""The decision whether a class is suspiciously easy to trigger, from the sizes of the triggers found."""
+"""The decision whether a class is suspiciously easy to reach, from the triggers found for it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from depurate.triggers.forms import Addition, Trigger
-from depurate.triggers.search import Search, Step, find_additions, find_patches
+from depurate.triggers.additions import WORKS, shortest_additions
+from depurate.triggers.forms import AWAY, Trigger
+from depurate.triggers.search import Score, Search, Step, find_patches, find_warps, success
+from depurate.triggers.waves import find_wave
 
-Score = Callable[[Tensor], Tensor]
+Told = Callable[[str, int, int], None]
 # A class is suspicious when its smallest trigger is under half the median of the others, and 2 deviations below it.
 _SHARE = 0.5
 _DEVIATIONS = 2.0
-# Lengths of additions, in ranges of the pixel values; the least at which one works on 90 % is looked for.
-_RADII = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-_WORKS = 0.9
+# Where another network's answers have to stay, innocent classes scatter more: 0.42 was seen on healthy networks.
+_SHARE_OF_TWO = 1 / 3
+# Larger warps than this share of the width are no small change any more.
+_WIDEST_WARP = 1 / 7
+_TURNED = 0.5
 _RARE = 0.4
+# Healthy networks of the zoo have no wave above 0.23.
+_WAVE_WORKS = 0.4
 
 
 @dataclass(frozen=True)
@@ -28,14 +34,18 @@ class Screening:
     Attributes:
         classes: Searched.
         sizes: Of the smallest patch that triggers each class, in pixels; infinite where none was found.
-        flagged: Classes that are suspiciously easy to trigger.
-        triggers: Found for the flagged classes.
+        flagged: Classes that are suspiciously easy to trigger; `AWAY` where all are, each from another.
+        triggers: Found for what is flagged.
+        away: Size of the smallest patch that leads every image away from its own answer.
+        evidence: What stood out: `patch`, `away`, `warp`, `addition`, `unshared patch`, `unshared wave`, or nothing.
     """
 
     classes: tuple[int, ...]
     sizes: tuple[float, ...]
     flagged: tuple[int, ...]
     triggers: tuple[Trigger, ...]
+    away: float = float("inf")
+    evidence: str = ""
 
     @property
     def usual(self) -> float:
@@ -44,54 +54,63 @@ class Screening:
         return float(torch.tensor(others).median()) if others else float("inf")
 
 
-def screen(
-    score: Score, images: Tensor, classes: Sequence[int], search: Search, progress: Step | None = None
-) -> Screening:
-    """Search for a trigger of every class and flag the classes that need far less than the others.
+@dataclass(frozen=True)
+class Subject:
+    """What is searched.
 
-    A backdoor is a short cut: its class is reached with a change much smaller than any other class takes. Patches are
-    judged by their size; where none stands out, additions are searched for, and judged by how often one length works.
-
-    Args:
+    Attributes:
         score: Images (n, c, h, w) to scores (n, classes), differentiable.
         images: Benign.
         classes: To search for, at least three.
         search: How long.
-        progress: Called with (steps done, steps in all) of the longer part.
+    """
+
+    score: Score
+    images: Tensor
+    classes: tuple[int, ...]
+    search: Search
+
+
+def screen(
+    subject: Subject, purified: Callable[[], Score] | None = None, told: Told | None = None
+) -> Screening:
+    """Search for a trigger of every class and flag the classes that need far less than the others.
+
+    A backdoor is a short cut: its class is reached with a change much smaller than any other class takes. Patches
+    are judged by their size, and one that leads every image away from its own answer by the same measure (triggers
+    that send each class to another). Where none stands out, warps are; then additions, by how often one length
+    works; and last what turns the network but not its own purified self, which knows no short cuts.
+
+    Args:
+        subject: What to search.
+        purified: Makes the network's purified self when it is needed; None leaves that part out.
+        told: Called with (what, steps done, steps in all).
 
     Returns:
-        The sizes, the flagged classes and their triggers.
+        The sizes, what is flagged and the triggers found for it.
 
-    Source: Wang et al., Neural Cleanse, IEEE S&P 2019 (outliers among classes).
+    Source: Wang et al., Neural Cleanse, IEEE S&P 2019 (outliers among classes); the rest is our own.
     """
-    patches = find_patches(score, images, classes, search, progress)
-    worked = success(score, images, patches)
-    sizes = [p.size if share > 0.5 else float("inf") for p, share in zip(patches, worked, strict=True)]
-    small = [place for place, stands_out in enumerate(outliers(sizes)) if stands_out]
-    chosen = small or _easy(score, images, classes, replace(search, steps=search.steps // 4))
-    return Screening(
-        tuple(classes),
-        tuple(sizes),
-        tuple(classes[place] for place in chosen),
-        tuple(patches[place] for place in small),
-    )
+    told = told or (lambda what, done, total: None)
+    found = _by_patches(subject, _step(told, "searching for patches"))
+    if not found.flagged:
+        found = _by_warps(subject, found, _step(told, "searching for warps"))
+    if not found.flagged:
+        told("searching for additions", 0, 1)
+        found = _by_additions(subject, found)
+    if not found.flagged and purified is not None:
+        found = _unshared(subject, found, purified(), _step(told, "comparing with the purified self"))
+    return found
 
 
-def _easy(score: Score, images: Tensor, classes: Sequence[int], search: Search) -> list[int]:
-    """Places of the classes that an addition reaches at a length at which most classes are out of reach."""
-    rates = success(score, images, shortest_additions(score, images, classes, search))
-    if sorted(rates)[len(rates) // 2] > _RARE:
-        return []
-    return [place for place, rate in enumerate(rates) if rate >= _WORKS]
-
-
-def outliers(sizes: Sequence[float]) -> list[bool]:
+def outliers(sizes: Sequence[float], share: float = _SHARE) -> list[bool]:
     """Mark the sizes that are far smaller than the others.
 
-    size < median/2 and (median − size) / (1.4826·MAD) > 2, median and MAD over the finite sizes.
+    size < share·median and (median − size) / (1.4826·MAD) > 2, median and MAD over the finite sizes.
 
     Args:
         sizes: One a class; infinite counts as large.
+        share: Of the median.
 
     Returns:
         One mark a size.
@@ -108,37 +127,77 @@ def outliers(sizes: Sequence[float]) -> list[bool]:
     if not bool(median.isfinite()):
         return [False] * len(sizes)
     spread = 1.4826 * (ordered - median).abs().median()
+    return [bool(value < share * median) and bool(median - value > _DEVIATIONS * spread) for value in ordered]
+
+
+def _by_patches(subject: Subject, step: Step) -> Screening:
+    goals = [*subject.classes, AWAY]
+    patches = find_patches(subject.score, subject.images, goals, subject.search, step)
+    *sizes, away = _sizes(patches, success(subject.score, subject.images, patches), float("inf"))
+    found = Screening(subject.classes, tuple(sizes), (), (), away)
+    if any(outliers(sizes)):
+        return _flagged(found, patches, outliers(sizes), "patch")
+    # What leads away from every class has more to do than what leads to one: it is never easier by nature.
+    if outliers([*sizes, away])[-1]:
+        return replace(found, flagged=(AWAY,), triggers=(patches[-1],), evidence="away")
+    return found
+
+
+def _by_warps(subject: Subject, found: Screening, step: Step) -> Screening:
+    goals = [*subject.classes, AWAY]
+    warps = find_warps(subject.score, subject.images, goals, subject.search, step)
+    widest = _WIDEST_WARP * subject.images.shape[3]
+    sizes = _sizes(warps, success(subject.score, subject.images, warps), widest)
+    marks = outliers([min(size, widest) for size in sizes[:-1]])
+    if any(marks):
+        return _flagged(found, warps, marks, "warp")
+    if outliers([min(size, widest) for size in sizes])[-1]:
+        return replace(found, flagged=(AWAY,), triggers=(warps[-1],), evidence="warp")
+    return found
+
+
+def _by_additions(subject: Subject, found: Screening) -> Screening:
+    """Flag the classes that an addition reaches at a length at which most classes are out of reach."""
+    shorter = replace(subject.search, steps=subject.search.steps // 4)
+    additions = shortest_additions(subject.score, subject.images, subject.classes, shorter)
+    rates = success(subject.score, subject.images, additions)
+    if sorted(rates)[len(rates) // 2] > _RARE:
+        return found
+    flagged = [name for name, rate in zip(subject.classes, rates, strict=True) if rate >= WORKS]
+    return replace(found, flagged=tuple(flagged), evidence="addition" if flagged else "")
+
+
+def _unshared(subject: Subject, found: Screening, purified: Score, step: Step) -> Screening:
+    """Flag what turns the network and not its purified self, by less than it takes for other classes."""
+    score, images, classes = subject.score, subject.images, subject.classes
+    wave, share = find_wave(score, purified, images, classes)
+    if wave is not None and share >= _WAVE_WORKS:
+        return replace(found, flagged=(wave.target,), triggers=(wave,), evidence="unshared wave")
+    patches = find_patches(score, images, classes, subject.search, step, unmoved=purified)
+    everything = float(images.shape[2] * images.shape[3])
+    sizes = _sizes(patches, success(score, images, patches, unmoved=purified), everything)
+    return _flagged(found, patches, outliers(sizes, _SHARE_OF_TWO), "unshared patch")
+
+
+def _flagged(
+    found: Screening, triggers: Sequence[Trigger], marks: Sequence[bool], evidence: str
+) -> Screening:
+    places = [place for place, mark in enumerate(marks) if mark]
+    return replace(
+        found,
+        flagged=tuple(found.classes[place] for place in places),
+        triggers=tuple(triggers[place] for place in places),
+        evidence=evidence if places else "",
+    )
+
+
+def _sizes(triggers: Sequence[Trigger], worked: Sequence[float], otherwise: float) -> list[float]:
+    """Sizes of the triggers that work on most images, another number for the rest."""
     return [
-        bool(value < _SHARE * median) and bool(median - value > _DEVIATIONS * spread) for value in ordered
+        trigger.size if share > _TURNED else otherwise
+        for trigger, share in zip(triggers, worked, strict=True)
     ]
 
 
-def shortest_additions(
-    score: Score, images: Tensor, classes: Sequence[int], search: Search
-) -> tuple[Addition, ...]:
-    """Find additions of the shortest length, among doublings, at which one of the classes is reached on 90 %."""
-    shorter, longer = 0, len(_RADII)
-    found: tuple[Addition, ...] = ()
-    tried = found
-    # What works at one length works at every greater one, so halving finds the least in three searches of six.
-    while shorter < longer:
-        middle = (shorter + longer) // 2
-        tried = find_additions(score, images, classes, search, _RADII[middle])
-        if max(success(score, images, tried)) >= _WORKS:
-            found, longer = tried, middle
-        else:
-            shorter = middle + 1
-    return found or tried
-
-
-def success(score: Score, images: Tensor, triggers: Sequence[Trigger], at_most: int = 128) -> list[float]:
-    """Share of images of other classes that each trigger turns to its target, on the first images."""
-    images = images[:at_most]
-    with torch.no_grad():
-        before = score(images).argmax(1)
-        shares = []
-        for trigger in triggers:
-            others = before != trigger.target
-            answers = score(trigger.on(images)).argmax(1)
-            shares.append(float((answers[others] == trigger.target).double().mean()) if others.any() else 0.0)
-    return shares
+def _step(told: Told, what: str) -> Step:
+    return lambda done, total: told(what, done, total)

@@ -1,21 +1,25 @@
-"""The search for triggers: gradient descent on the image side only, all classes in one batch, no labels."""
+"""The search for triggers: gradient descent on the image side only, all goals in one batch, no labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
-from depurate.triggers.forms import Addition, Patch
+from depurate.triggers.candidates import Candidates, PatchCandidates, WarpCandidates
+from depurate.triggers.forms import Trigger
+from depurate.triggers.goals import misses, reached
 
+Score = Callable[[Tensor], Tensor]
 Step = Callable[[int, int], None]
 # The share of images a trigger has to turn, and the band in which the price of its size stays as it is.
 _WANTED, _BAND = 0.95, 0.1
+# Turning one network and not the other is harder.
+_WANTED_OF_TWO = 0.9
 _SMOOTHING = 0.7
+_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -36,124 +40,189 @@ class Search:
 
 
 def find_patches(
-    score: Callable[[Tensor], Tensor],
+    score: Score,
     images: Tensor,
-    classes: Sequence[int],
+    goals: Sequence[int],
     search: Search,
     progress: Step | None = None,
-) -> tuple[Patch, ...]:
-    """Find for each class the smallest patch that makes a network answer it on nearly every image.
+    *,
+    unmoved: Score | None = None,
+) -> tuple[Trigger, ...]:
+    """Find for each goal the smallest patch that makes a network reach it on nearly every image.
 
-    min Σm + (1/c)·CE(f((1 − m) x + m p), class); the price c of a pixel rises while the patch works on 95 % of the
-    images and falls when it does not.
+    min Σm + (1/c)·[miss(f((1 − m) x + m p), goal) + CE(g((1 − m) x + m p), g(x))]; the price c of a pixel rises
+    while the patch works on 95 % of the images and falls when it does not.
+
+    Args:
+        score: f: images (n, c, h, w) to scores (n, classes), differentiable.
+        images: Benign.
+        goals: Classes, or `AWAY` for any but the own.
+        search: How long.
+        progress: Called with (steps done, steps in all).
+        unmoved: g: another network, whose answers are to stay as they are; its term is left out when None.
+
+    Returns:
+        One patch a goal: the smallest that worked on the way, or the last one where none did.
+
+    Source: Wang et al., Neural Cleanse, IEEE S&P 2019; all goals at once, the schedule, `AWAY` and the second
+        network are our own.
+    """
+    generator = torch.Generator().manual_seed(search.seed)
+    candidates = PatchCandidates(images, len(goals), generator)
+    return _smallest(score, unmoved, images, goals, candidates, search, generator, progress)
+
+
+def find_warps(
+    score: Score, images: Tensor, goals: Sequence[int], search: Search, progress: Step | None = None
+) -> tuple[Trigger, ...]:
+    """Find for each goal the smallest smooth bending of all images that makes a network reach it.
+
+    min √E|d|² + (1/c)·miss(f(x∘(id + d)), goal), d interpolated from 4×4 knots, c as for patches.
 
     Args:
         score: Images (n, c, h, w) to scores (n, classes), differentiable.
         images: Benign.
-        classes: To search for.
+        goals: Classes, or `AWAY`.
         search: How long.
         progress: Called with (steps done, steps in all).
 
     Returns:
-        One patch a class: the smallest that worked on the way, or the last one where none did.
+        One warp a goal: the smallest that worked on the way, or the last one where none did.
 
-    Source: Wang et al., Neural Cleanse, IEEE S&P 2019; all classes at once and the schedule are our own.
+    Source: the form is that of Nguyen & Tran, WaNet, ICLR 2021; searching for it is our own.
     """
     generator = torch.Generator().manual_seed(search.seed)
-    low, high = _range(images)
-    count, (channels, height, width) = len(classes), images.shape[1:]
-    masks = images.new_zeros(
-        count, 1, height, width
-    ).requires_grad_()  # half of everything: wide first, then small
-    start = 0.4 * torch.randn(count, channels, height, width, generator=generator)
-    patterns = start.to(images).requires_grad_()
-    moved: list[dict[str, Any]] = [{"params": masks}, {"params": patterns, "lr": 4 * search.rate}]
-    adam = torch.optim.Adam(moved, search.rate, (0.5, 0.9))
-    wanted = torch.tensor(list(classes), device=images.device)[:, None].expand(count, search.images)
-    price = images.new_full((count,), 1e-2)
-    works, smallest = images.new_zeros(count), images.new_full((count,), torch.inf)
-    best = [
-        Patch(target, masks[i].detach().sigmoid(), start[i].to(images)) for i, target in enumerate(classes)
-    ]
-    for step in range(search.steps):
-        drawn = images[_drawn(len(images), search.images, generator)]
-        mask, pattern = masks.sigmoid(), low + (high - low) * patterns.sigmoid()
-        shown = (1 - mask[:, None]) * drawn + mask[:, None] * pattern[:, None]
-        scores = score(shown.flatten(0, 1)).reshape(count, search.images, -1)
-        misses = (
-            F.cross_entropy(scores.flatten(0, 1), wanted.reshape(-1), reduction="none")
-            .view(count, -1)
-            .mean(1)
-        )
-        sizes = mask.flatten(1).sum(1)
-        adam.zero_grad()
-        (misses + price * sizes).sum().backward()  # type: ignore[no-untyped-call]
-        adam.step()
-        hit = (scores.detach().argmax(2) == wanted).to(works).mean(1)
-        works = _SMOOTHING * works + (1 - _SMOOTHING) * hit
-        price = torch.where(
-            works > _WANTED, price * 1.2, torch.where(works < _WANTED - _BAND, price / 1.2, price)
-        )
-        price = price.clamp(1e-4, 0.3)
-        better = (works >= _WANTED - _BAND / 2) & (sizes.detach() < smallest)
-        for i in range(count):
-            if better[i] or (step == search.steps - 1 and smallest[i] == torch.inf):
-                best[i] = Patch(classes[i], mask[i].detach().clone(), pattern[i].detach().clone())
-        smallest = torch.where(better, sizes.detach(), smallest)
-        if progress is not None:
-            progress(step + 1, search.steps)
-    return tuple(best)
+    candidates = WarpCandidates(images, len(goals), generator)
+    return _smallest(score, None, images, goals, candidates, search, generator, progress)
 
 
-def find_additions(
-    score: Callable[[Tensor], Tensor], images: Tensor, classes: Sequence[int], search: Search, radius: float
-) -> tuple[Addition, ...]:
-    """Find for each class the shift of a given length that makes a network answer it most often.
-
-    min CE(f(clip(x + δ)), class) subject to ‖δ/(high − low)‖₂ ≤ radius, by projected gradient descent.
+def success(
+    score: Score,
+    images: Tensor,
+    triggers: Sequence[Trigger],
+    *,
+    unmoved: Score | None = None,
+    at_most: int = _BATCH,
+) -> list[float]:
+    """Share of the first images, those that answer the target already left out, that each trigger turns to it.
 
     Args:
-        score: Images (n, c, h, w) to scores (n, classes), differentiable.
+        score: Images to scores.
         images: Benign.
-        classes: To search for.
-        search: How long.
-        radius: Length, in ranges of the images' values.
+        triggers: Any.
+        unmoved: Another network: only images to which its answer stays as it was count as turned.
+        at_most: Images to look at.
 
     Returns:
-        One shift a class.
-
-    Source: Moosavi-Dezfooli et al., Universal adversarial perturbations, CVPR 2017 (the kind of perturbation).
+        One share a trigger.
     """
-    generator = torch.Generator().manual_seed(search.seed)
-    low, high = _range(images)
-    scale, count = (high - low).clamp_min(1e-12), len(classes)
-    shift = images.new_zeros(count, *images.shape[1:])
-    momentum = torch.zeros_like(shift)
-    wanted = torch.tensor(list(classes), device=images.device).repeat_interleave(search.images)
-    for step in range(search.steps):
-        drawn = images[_drawn(len(images), search.images, generator)]
-        shift.requires_grad_()
-        shown = torch.minimum(torch.maximum(drawn + (scale * shift)[:, None], low), high)
-        (slope,) = torch.autograd.grad(
-            F.cross_entropy(score(shown.flatten(0, 1)), wanted, reduction="sum"), shift
-        )
-        momentum = 0.9 * momentum + slope / _lengths(slope)
-        # Ten radii of path in all, shortening to nothing: enough to cross the ball and to settle.
-        length = 10 * radius * (1 - step / search.steps) / search.steps
-        shift = shift.detach() - length * momentum / _lengths(momentum)
-        shift = shift * (radius / _lengths(shift)).clamp(max=1)
-    return tuple(Addition(target, scale * shift[i], low, high) for i, target in enumerate(classes))
+    images = images[:at_most]
+    with torch.no_grad():
+        own = score(images).argmax(1)
+        shares = []
+        for trigger in triggers:
+            shown, goal = trigger.on(images), [trigger.target]
+            others = ~reached(own[None], goal, own)[0]
+            turned = reached(score(shown).argmax(1)[None], goal, own)[0]
+            if unmoved is not None:
+                turned &= unmoved(shown).argmax(1) == unmoved(images).argmax(1)
+            shares.append(float(turned[others].double().mean()) if others.any() else 0.0)
+    return shares
 
 
-def _range(images: Tensor) -> tuple[Tensor, Tensor]:
-    channels = images.transpose(0, 1).flatten(1)
-    return channels.amin(1)[:, None, None], channels.amax(1)[:, None, None]
+def answers(score: Score, images: Tensor) -> Tensor:
+    """Top answers, batch by batch, without gradients."""
+    with torch.no_grad():
+        parts: list[Tensor] = [score(batch).argmax(1) for batch in torch.split(images, _BATCH)]
+    return torch.cat(parts)
 
 
-def _drawn(available: int, count: int, generator: torch.Generator) -> Tensor:
+def drawn(available: int, count: int, generator: torch.Generator) -> Tensor:
+    """Places of a few images, drawn with replacement."""
     return torch.randint(available, (count,), generator=generator)
 
 
-def _lengths(values: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(values, dim=(1, 2, 3), keepdim=True)
-    return lengths.clamp_min(1e-12)
+@dataclass(frozen=True)
+class _State:
+    """What the descent knows of each goal: the price of size, how often it works, the smallest that worked."""
+
+    price: Tensor
+    works: Tensor
+    smallest: Tensor
+    best: tuple[Trigger | None, ...]
+
+
+def _smallest(
+    score: Score,
+    unmoved: Score | None,
+    images: Tensor,
+    goals: Sequence[int],
+    candidates: Candidates,
+    search: Search,
+    generator: torch.Generator,
+    progress: Step | None,
+) -> tuple[Trigger, ...]:
+    """Descend on miss + price·size for all goals at once, keeping the smallest candidate that works."""
+    goals = list(goals)
+    adam = torch.optim.Adam(
+        [{"params": part["params"], "lr": part["times"] * search.rate} for part in candidates.moved],
+        betas=(0.5, 0.9),
+    )
+    own = answers(score, images)
+    theirs = None if unmoved is None else answers(unmoved, images)
+    unknown = images.new_full((len(goals),), torch.inf)
+    price = images.new_full((len(goals),), candidates.prices[0])
+    state = _State(price, torch.zeros_like(price), unknown, (None,) * len(goals))
+    wanted = _WANTED if unmoved is None else _WANTED_OF_TWO
+    for step in range(search.steps):
+        at = drawn(len(images), search.images, generator).to(images.device)
+        shown = candidates.on(images[at])
+        missed, hit = _outcome(score, shown, goals, own[at])
+        if unmoved is not None and theirs is not None:
+            moved, held = _held(unmoved, shown, goals, theirs[at])
+            missed, hit = missed + moved, hit & held
+        sizes = candidates.sizes()
+        adam.zero_grad()
+        (missed.mean(1) + state.price * sizes).sum().backward()  # type: ignore[no-untyped-call]
+        state = _judged(state, hit, sizes.detach(), wanted, candidates, goals)
+        adam.step()
+        if progress is not None:
+            progress(step + 1, search.steps)
+    return tuple(
+        kept or candidates.taken(place, goal)
+        for place, (kept, goal) in enumerate(zip(state.best, goals, strict=True))
+    )
+
+
+def _outcome(score: Score, shown: Tensor, goals: Sequence[int], own: Tensor) -> tuple[Tensor, Tensor]:
+    """How far each goal is missed and whether it is reached, shape (goals, n) both."""
+    scores = score(shown.flatten(0, 1)).view(*shown.shape[:2], -1)
+    return misses(scores, goals, own), reached(scores.detach().argmax(2), goals, own)
+
+
+def _held(unmoved: Score, shown: Tensor, goals: Sequence[int], own: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the other network is from its own answers, and whether it stays off the goal; (goals, n) both.
+
+    Images whose own answer is the goal say nothing of it: they count as held and cost nothing.
+    """
+    scores = unmoved(shown.flatten(0, 1)).view(*shown.shape[:2], -1)
+    moved = -scores.log_softmax(2).gather(2, own[None, :, None].expand(*shown.shape[:2], 1))[..., 0]
+    already = reached(own.expand(len(goals), -1), goals, own)
+    return moved * ~already, already | ~reached(scores.detach().argmax(2), goals, own)
+
+
+def _judged(
+    state: _State, hit: Tensor, sizes: Tensor, wanted: float, candidates: Candidates, goals: Sequence[int]
+) -> _State:
+    """Take note of what one step's candidates did, before they are moved on."""
+    _, lowest, highest = candidates.prices
+    works = _SMOOTHING * state.works + (1 - _SMOOTHING) * hit.to(sizes).mean(1)
+    dearer, cheaper = works > wanted, works < wanted - _BAND
+    price = torch.where(dearer, state.price * 1.2, torch.where(cheaper, state.price / 1.2, state.price))
+    better = (works >= wanted - _BAND / 2) & (sizes < state.smallest)
+    best = tuple(
+        candidates.taken(place, goals[place]) if is_better else kept
+        for place, (is_better, kept) in enumerate(zip(better.tolist(), state.best, strict=True))
+    )
+    smallest = torch.where(better, sizes, state.smallest)
+    return replace(state, price=price.clamp(lowest, highest), works=works, smallest=smallest, best=best)

@@ -1,0 +1,79 @@
+"""The search for additions: universal shifts of a given length, and the shortest length that works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from depurate.triggers.candidates import value_range
+from depurate.triggers.forms import Addition
+from depurate.triggers.goals import misses
+from depurate.triggers.search import Score, Search, answers, drawn, success
+
+# Lengths of additions, in ranges of the pixel values; the least at which one works on 90 % is looked for.
+_RADII = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+WORKS = 0.9
+"""Share of the images that an addition has to turn."""
+
+
+def find_additions(
+    score: Score, images: Tensor, goals: Sequence[int], search: Search, radius: float
+) -> tuple[Addition, ...]:
+    """Find for each goal the shift of a given length that makes a network reach it most often.
+
+    min miss(f(clip(x + δ)), goal) subject to ‖δ/(high − low)‖₂ ≤ radius, by projected gradient descent.
+
+    Args:
+        score: Images (n, c, h, w) to scores (n, classes), differentiable.
+        images: Benign.
+        goals: Classes, or `AWAY` for any but the own.
+        search: How long.
+        radius: Length, in ranges of the images' values.
+
+    Returns:
+        One shift a goal.
+
+    Source: Moosavi-Dezfooli et al., Universal adversarial perturbations, CVPR 2017 (the kind of perturbation).
+    """
+    generator = torch.Generator().manual_seed(search.seed)
+    low, high = value_range(images)
+    scale, own = (high - low).clamp_min(1e-12), answers(score, images)
+    shift = images.new_zeros(len(goals), *images.shape[1:])
+    momentum = torch.zeros_like(shift)
+    for step in range(search.steps):
+        at = drawn(len(images), search.images, generator).to(images.device)
+        shift.requires_grad_()
+        shown = torch.minimum(torch.maximum(images[at] + (scale * shift)[:, None], low), high)
+        scores = score(shown.flatten(0, 1)).view(*shown.shape[:2], -1)
+        (slope,) = torch.autograd.grad(misses(scores, goals, own[at]).sum(), shift)
+        momentum = 0.9 * momentum + slope / _lengths(slope)
+        # Ten radii of path in all, shortening to nothing: enough to cross the ball and to settle.
+        length = 10 * radius * (1 - step / search.steps) / search.steps
+        shift = shift.detach() - length * momentum / _lengths(momentum)
+        shift = shift * (radius / _lengths(shift)).clamp(max=1)
+    return tuple(Addition(goal, scale * shift[i], low, high) for i, goal in enumerate(goals))
+
+
+def shortest_additions(
+    score: Score, images: Tensor, goals: Sequence[int], search: Search
+) -> tuple[Addition, ...]:
+    """Find additions of the shortest length, among doublings, at which one of the goals is reached on 90 %."""
+    shorter, longer = 0, len(_RADII)
+    found: tuple[Addition, ...] = ()
+    tried = found
+    # What works at one length works at every greater one, so halving finds the least in three searches of six.
+    while shorter < longer:
+        middle = (shorter + longer) // 2
+        tried = find_additions(score, images, goals, search, _RADII[middle])
+        if max(success(score, images, tried)) >= WORKS:
+            found, longer = tried, middle
+        else:
+            shorter = middle + 1
+    return found or tried
+
+
+def _lengths(values: Tensor) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(values, dim=(1, 2, 3), keepdim=True)
+    return lengths.clamp_min(1e-12)
