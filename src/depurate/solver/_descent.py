@@ -15,11 +15,11 @@ from depurate.solver._boxed import fit_many
 from depurate.solver._corners import descend
 from depurate.solver._factors import inverses
 from depurate.solver._problem import Problem
-from depurate.solver._splitting import split_rows
+from depurate.solver._splitting import Split, advance, begin, read
 from depurate.solver._vertex import Candidate, Vertex, polish
 
-# Steps of the splitting, and pivots at most.
-_SPLITTING, _PIVOTS = 200, 40
+# Steps of the splitting, and how many more for targets that these do not solve; pivots at most.
+_SPLITTING, _PIVOTS = (200, 400), 40
 # This many rows at zero, in numbers of coefficients, are more than a generic target has.
 _MANY = 1.1
 # A dual beyond its box by no more than this is inside up to rounding; the polish decides.
@@ -68,28 +68,40 @@ def solve_descent(problem: Problem, tolerance: float, max_iterations: int) -> Ca
         tolerance: Not used: a solution is a vertex with its dual.
         max_iterations: Pivots at most.
     """
-    done = Candidate.start(problem)
-    split = split_rows(problem, _SPLITTING)
+    done, single = Candidate.start(problem), problem.basis.float()
+    alive = torch.arange(len(problem.targets), device=problem.targets.device)
+    part, splitting, rows = problem, begin(problem), alive[:0, None]
+    for steps in _SPLITTING:
+        splitting = advance(part, splitting, steps)
+        split, found = read(part, splitting), Candidate.start(part)
+        _fit_many(part, split, found)
+        rest = (~found.vertex).nonzero()[:, 0]
+        if rest.numel():
+            again, rows = Candidate.start(part.take(rest)), split.likeliest[rest]
+            rows = descend(part.take(rest), single, rows, again)
+            found.fill(rest, again)
+            going = (~again.vertex).nonzero()[:, 0]
+            rest, rows = rest[going], rows[going]
+        done.fill(alive, found)
+        if not rest.numel():
+            return done
+        alive, part, splitting = alive[rest], part.take(rest), splitting.take(rest)
+    done.fill(alive, _follow_edges(part, rows, min(max_iterations, _PIVOTS)))
+    return done
+
+
+def _fit_many(problem: Problem, split: Split, done: Candidate) -> None:
+    """Solve those with clearly more zeros than coefficients on all of these."""
     many = (split.zero.sum(1) > _MANY * problem.size).nonzero()[:, 0]
     if many.numel():
-        some = problem.take(many)
-        vertex = polish(some, split.zero[many], some.adjoint(some.targets), split.dual[many])
+        some, guess = problem.take(many), split.take(many)
+        vertex = polish(some, guess.zero, some.adjoint(some.targets), guess.dual)
         done.put(many[vertex.accepted], vertex, vertex.accepted, 0)
         many = many[~vertex.accepted]
     if many.numel():
-        vertex = fit_many(problem.take(many), split.zero[many], split.dual[many])
+        guess = split.take(many)
+        vertex = fit_many(problem.take(many), guess.zero, guess.dual)
         done.put(many[vertex.accepted], vertex, vertex.accepted, 0)
-    alive = (~done.vertex).nonzero()[:, 0]
-    if alive.numel():
-        part = problem.take(alive)
-        found = Candidate.start(part)
-        rows = descend(part, problem.basis.float(), split.likeliest[alive], found)
-        left = (~found.vertex).nonzero()[:, 0]
-        if left.numel():
-            limit = min(max_iterations, _PIVOTS)
-            found.fill(left, _follow_edges(part.take(left), rows[left], limit))
-        done.fill(alive, found)
-    return done
 
 
 def _follow_edges(problem: Problem, rows: Tensor, limit: int) -> Candidate:
