@@ -58,8 +58,8 @@ class Corner:
         )
 
 
-def descend(problem: Problem, single: Tensor, rows: Tensor, done: Candidate) -> Tensor:
-    """Solve generic targets from guesses of their rows; give the rows reached, for those that stay unsolved too."""
+def descend(problem: Problem, single: Tensor, rows: Tensor, done: Candidate) -> tuple[Tensor, Tensor]:
+    """Solve generic targets from guesses of their rows; give the rows reached and if those guessed had full rank."""
     equations, guess = factor(single, rows), problem.adjoint(problem.targets)
     nothing = torch.zeros_like(problem.targets)
     corner = _refine(problem, equations, Corner(rows, guess, nothing, nothing, equations.full), _LOOK)
@@ -67,13 +67,13 @@ def descend(problem: Problem, single: Tensor, rows: Tensor, done: Candidate) -> 
     likely = (corner.sound & inside).nonzero()[:, 0]
     if likely.numel():
         _settle(problem.take(likely), equations.take(likely), corner.take(likely), likely, done, 0)
-    going = (corner.sound & ~done.vertex).nonzero()[:, 0]
-    rows = rows.clone()
+    sound, rows = corner.sound, rows.clone()
+    going = (sound & ~done.vertex).nonzero()[:, 0]
     if going.numel():
         if going.numel() < len(rows):
             problem, corner, equations = problem.take(going), corner.take(going), equations.take(going)
         rows[going] = _improve(problem, single, equations, corner, going, done)
-    return rows
+    return rows, sound
 
 
 def _refine(problem: Problem, equations: Equations, corner: Corner, times: int) -> Corner:

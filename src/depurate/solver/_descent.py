@@ -19,7 +19,7 @@ from depurate.solver._splitting import Split, advance, begin, read
 from depurate.solver._vertex import Candidate, Vertex, polish
 
 # Steps of the splitting, and how many more for targets that these do not solve; pivots at most.
-_SPLITTING, _PIVOTS = (200, 400), 40
+_SPLITTING, _MORE, _PIVOTS = 200, 400, 40
 # This many rows at zero, in numbers of coefficients, are more than a generic target has.
 _MANY = 1.1
 # A dual beyond its box by no more than this is inside up to rounding; the polish decides.
@@ -69,24 +69,25 @@ def solve_descent(problem: Problem, tolerance: float, max_iterations: int) -> Ca
         max_iterations: Pivots at most.
     """
     done, single = Candidate.start(problem), problem.basis.float()
-    alive = torch.arange(len(problem.targets), device=problem.targets.device)
-    part, splitting, rows = problem, begin(problem), alive[:0, None]
-    for steps in _SPLITTING:
-        splitting = advance(part, splitting, steps)
-        split, found = read(part, splitting), Candidate.start(part)
-        _fit_many(part, split, found)
-        rest = (~found.vertex).nonzero()[:, 0]
-        if rest.numel():
-            again, rows = Candidate.start(part.take(rest)), split.likeliest[rest]
-            rows = descend(part.take(rest), single, rows, again)
-            found.fill(rest, again)
-            going = (~again.vertex).nonzero()[:, 0]
-            rest, rows = rest[going], rows[going]
-        done.fill(alive, found)
-        if not rest.numel():
+    splitting = advance(problem, begin(problem), _SPLITTING)
+    split = read(problem, splitting)
+    _fit_many(problem, split, done)
+    alive = (~done.vertex).nonzero()[:, 0]
+    part, splitting, rows = problem.take(alive), splitting.take(alive), split.likeliest[alive]
+    for again in (True, False):
+        if not alive.numel():
             return done
-        alive, part, splitting = alive[rest], part.take(rest), splitting.take(rest)
-    done.fill(alive, _follow_edges(part, rows, min(max_iterations, _PIVOTS)))
+        found = Candidate.start(part)
+        rows, sound = descend(part, single, rows, found)
+        done.fill(alive, found)
+        # Where the rows guessed are not of full rank, as with rows of very uneven leverage, more steps do not help.
+        going = (sound & ~found.vertex).nonzero()[:, 0]
+        alive, part, rows = alive[going], part.take(going), rows[going]
+        if again and alive.numel():
+            splitting = advance(part, splitting.take(going), _MORE)
+            rows = read(part, splitting).likeliest
+    if alive.numel():
+        done.fill(alive, _follow_edges(part, rows, min(max_iterations, _PIVOTS)))
     return done
 
 

@@ -44,7 +44,8 @@ def lad(
         design: A, shape (d, r), float64 or float32, CPU or CUDA. Any rank; r ≥ d is allowed.
         targets: Y, shape (d, p) or (d,), dtype and device of the design.
         method: `auto`; or `trimming` (only sparse noise, other targets are left unsolved), `descent` (linear programs
-            without `extra`; targets past its pivots are left unsolved) or `interior`.
+            without `extra`; targets past its pivots are left unsolved), `complement` (the same, for nearly as many
+            columns as rows) or `interior`.
         quantile: The conditional quantile that is fitted, between 0 and 1; the objective is twice the pinball
             loss, so that 1/2 is ‖·‖₁.
         weights: w, shape (d,) or (d, p), nonnegative; below 1e-12 of a target's largest they count as that.
@@ -111,7 +112,7 @@ def _check_method(method: str, options: Options, reweight: int) -> None:
     if method != "auto" and method not in METHODS:
         raise InputError(f"method: {method!r}; expected auto or one of {', '.join(METHODS)}")
     plain = not (options.huber or options.ridge)
-    if method in ("trimming", "descent") and (not plain or options.extra is not None):
+    if method in ("trimming", "descent", "complement") and (not plain or options.extra is not None):
         raise InputError(f"method: {method!r} takes no huber, ridge or extra; use auto")
     if reweight and not plain:
         raise InputError(f"reweight: {reweight}; not together with huber or ridge")

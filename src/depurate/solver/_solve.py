@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from depurate.solver._complement import solve_complement
 from depurate.solver._descent import solve_descent
 from depurate.solver._interior import solve_interior
 from depurate.solver._masks import largest
@@ -16,6 +17,7 @@ from depurate.solver._trimming import solve_trimming
 from depurate.solver._vertex import Candidate
 
 METHODS: dict[str, Callable[[Problem, float, int], Candidate]] = {
+    "complement": solve_complement,
     "descent": solve_descent,
     "interior": solve_interior,
     "trimming": solve_trimming,
@@ -26,6 +28,8 @@ _GRAM_BYTES = 1 << 28
 # Trimming pays where sparse noise can be told from the span at all: with rows to spare, and not a handful of them.
 # Descent pays where a factorisation costs far more than a product.
 _ROWS, _SHARE, _RANK = 64, 0.7, 24
+# Rows beyond the rank, in units of the rank, up to which the complement is the smaller side to work on.
+_NARROW = 0.25
 # Reweighting: the residual at which a row's weight has halved, in medians of the nonzero residuals.
 _HALF = 1.0
 # Targets that show this little in a random direction off the span may lie in it.
@@ -56,6 +60,8 @@ def _order(problem: Problem) -> tuple[str, ...]:
     rows, rank = problem.basis.shape
     if not problem.linear or problem.own is not None or rows < _ROWS:
         return ("interior",)
+    if rows - rank <= _NARROW * rank:
+        return ("complement", "interior")
     trimming = ("trimming",) if rank <= _SHARE * rows else ()
     return (*trimming, *(("descent",) if rank >= _RANK else ()), "interior")
 
@@ -64,7 +70,8 @@ def _width(problem: Problem, name: str) -> int:
     """Give the number of targets that one call of a method may have."""
     if name == "trimming":
         return _CHUNK
-    return max(1, min(_BLOCK, _GRAM_BYTES // (32 * problem.size**2)))
+    size = problem.basis.shape[0] - problem.size if name == "complement" else problem.size
+    return max(1, min(_BLOCK, _GRAM_BYTES // (32 * max(1, size) ** 2)))
 
 
 def _inside_span(problem: Problem) -> Candidate:
