@@ -17,6 +17,7 @@ from depurate.solver._heldout import pad, places
 from depurate.solver._interior import STEP, Iterate, Path, follow, step_lengths
 from depurate.solver._normal import Solve, scaled_factor
 from depurate.solver._problem import Problem
+from depurate.solver._start import Start
 from depurate.solver._vertex import Candidate, Vertex
 
 # Below these pivots, of Cholesky's and of LU factors, rows are not taken to be independent.
@@ -34,13 +35,16 @@ def complement_basis(basis: Tensor) -> Tensor:
     return other
 
 
-def solve_complement(problem: Problem, tolerance: float, max_iterations: int) -> Candidate:
+def solve_complement(
+    problem: Problem, tolerance: float, max_iterations: int, start: Start | None = None
+) -> Candidate:
     """Solve linear problems without columns of their own by way of the complement.
 
     Args:
         problem: The problems, p of them.
         tolerance: Relative complementarity at which a problem without a vertex stops.
         max_iterations: Steps at most.
+        start: Its rows of zero residual are tried once before the first step.
     """
     other = complement_basis(problem.basis)
     table = gram_table(other)
@@ -49,10 +53,11 @@ def solve_complement(problem: Problem, tolerance: float, max_iterations: int) ->
         lambda part, zero, point: _vertex(part, other, zero, point.dual),
         lambda part, point: part.adjoint(part.targets - (point.above - point.below)),
     )
-    return follow(problem, _start(problem, other), path, tolerance, max_iterations)
+    first = None if start is None else _vertex(problem, other, start.zero, start.dual)
+    return follow(problem, first, lambda part: _begin(part, other), path, tolerance, max_iterations)
 
 
-def _start(problem: Problem, other: Tensor) -> Iterate:
+def _begin(problem: Problem, other: Tensor) -> Iterate:
     """Start at z = 0 and the residuals of least squares, both multipliers lifted by their mean."""
     residuals = (problem.targets @ other) @ other.T
     lift = residuals.abs().mean(1, keepdim=True).clamp_min(torch.finfo(residuals.dtype).tiny)

@@ -58,17 +58,31 @@ class Corner:
         )
 
 
-def descend(problem: Problem, single: Tensor, rows: Tensor, done: Candidate) -> tuple[Tensor, Tensor]:
-    """Solve generic targets from guesses of their rows; give the rows reached and if those guessed had full rank."""
+def descend(
+    problem: Problem, single: Tensor, rows: Tensor, done: Candidate, most: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Solve generic targets from guesses of their rows.
+
+    Args:
+        problem: The problems, p of them.
+        single: The basis in single precision.
+        rows: The guesses, shape (p, k).
+        done: Takes the solutions.
+        most: Guesses with more duals outside their box than this are left alone.
+
+    Returns:
+        The rows reached, for those that stay unsolved too, and whether those guessed had full rank.
+    """
     equations, guess = factor(single, rows), problem.adjoint(problem.targets)
     nothing = torch.zeros_like(problem.targets)
     corner = _refine(problem, equations, Corner(rows, guess, nothing, nothing, equations.full), _LOOK)
-    inside = problem.reach(corner.dual).gather(1, corner.rows).amax(1) < 1 + _BEYOND
-    likely = (corner.sound & inside).nonzero()[:, 0]
+    doubts = (problem.reach(corner.dual).gather(1, corner.rows) >= 1 + _BEYOND).sum(1)
+    likely = (corner.sound & (doubts == 0)).nonzero()[:, 0]
     if likely.numel():
         _settle(problem.take(likely), equations.take(likely), corner.take(likely), likely, done, 0)
     sound, rows = corner.sound, rows.clone()
-    going = (sound & ~done.vertex).nonzero()[:, 0]
+    near = sound if most is None else sound & (doubts <= most)
+    going = (near & ~done.vertex).nonzero()[:, 0]
     if going.numel():
         if going.numel() < len(rows):
             problem, corner, equations = problem.take(going), corner.take(going), equations.take(going)

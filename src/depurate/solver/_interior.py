@@ -15,6 +15,7 @@ from torch import Tensor
 from depurate.solver._gram import gram_table
 from depurate.solver._normal import Normal, normal_equations
 from depurate.solver._problem import Problem
+from depurate.solver._start import Start
 from depurate.solver._vertex import Candidate, Vertex, polish
 
 STEP = 0.9995
@@ -150,13 +151,16 @@ class Path:
     coefficients: Callable[[Problem, Iterate], Tensor]
 
 
-def solve_interior(problem: Problem, tolerance: float, max_iterations: int) -> Candidate:
+def solve_interior(
+    problem: Problem, tolerance: float, max_iterations: int, start: Start | None = None
+) -> Candidate:
     """Step until a vertex is verified or the gap is far below `tolerance`; finished problems leave.
 
     Args:
         problem: The problems, p of them.
         tolerance: Relative complementarity at which a problem without a vertex stops.
         max_iterations: Steps at most.
+        start: Its rows of zero residual are tried once before the first step.
     """
     normal, table = normal_equations(problem), gram_table(problem.basis)
     path = Path(
@@ -164,15 +168,29 @@ def solve_interior(problem: Problem, tolerance: float, max_iterations: int) -> C
         lambda part, zero, point: polish(part, zero, point.coefficients, point.dual, table),
         lambda part, point: point.coefficients,
     )
-    return follow(problem, interior_start(problem), path, tolerance, max_iterations)
+    first = None if start is None else polish(problem, start.zero, start.coefficients, start.dual, table)
+    return follow(problem, first, interior_start, path, tolerance, max_iterations)
 
 
-def follow(problem: Problem, start: Iterate, path: Path, tolerance: float, max_iterations: int) -> Candidate:
-    """Follow a path from its start, trying for a vertex where the rows at zero have settled."""
-    done = Candidate.start(problem)
+def follow(
+    problem: Problem,
+    first: Vertex | None,
+    begin: Callable[[Problem], Iterate],
+    path: Path,
+    tolerance: float,
+    max_iterations: int,
+) -> Candidate:
+    """Follow a path from its beginning, where the first vertices do not hold, trying others as rows at zero settle."""
+    done, part = Candidate.start(problem), problem
     alive = torch.arange(problem.targets.shape[0], device=problem.targets.device)
-    part, point = problem, start
-    before = torch.zeros_like(problem.targets, dtype=torch.bool)
+    if first is not None:
+        done.put(alive[first.accepted], first, first.accepted, 0)
+        alive = alive[~first.accepted]
+        part = problem.take(alive)
+        if not alive.numel():
+            return done
+    point = begin(part)
+    before = torch.zeros_like(part.targets, dtype=torch.bool)
     for iteration in range(1, max_iterations + 1):
         ahead = path.step(part, point)
         stuck = ~(ahead.coefficients.isfinite().all(1) & ahead.dual.isfinite().all(1))

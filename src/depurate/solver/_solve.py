@@ -13,10 +13,11 @@ from depurate.solver._descent import solve_descent
 from depurate.solver._interior import solve_interior
 from depurate.solver._masks import largest
 from depurate.solver._problem import Problem
+from depurate.solver._start import Start
 from depurate.solver._trimming import solve_trimming
 from depurate.solver._vertex import Candidate
 
-METHODS: dict[str, Callable[[Problem, float, int], Candidate]] = {
+METHODS: dict[str, Callable[[Problem, float, int, Start | None], Candidate]] = {
     "complement": solve_complement,
     "descent": solve_descent,
     "interior": solve_interior,
@@ -36,19 +37,21 @@ _HALF = 1.0
 _CLOSE = 1e-3
 
 
-def solve(problem: Problem, method: str, tolerance: float, max_iterations: int) -> Candidate:
+def solve(
+    problem: Problem, method: str, tolerance: float, max_iterations: int, start: Start | None = None
+) -> Candidate:
     """Solve all problems, block by block; targets inside the span need no method."""
     found = _inside_span(problem)
     rest = (~found.vertex).nonzero()[:, 0]
-    if problem.size == 0 or not rest.numel():
-        return found
     for name in _order(problem) if method == "auto" else (method,):
         size, width = rest.numel(), _width(problem, name)
         if size == problem.targets.shape[0] <= width:
-            found = METHODS[name](problem, tolerance, max_iterations)
+            found = METHODS[name](problem, tolerance, max_iterations, start)
         else:
             for block in torch.split(rest, width):
-                found.fill(block, METHODS[name](problem.take(block), tolerance, max_iterations))
+                begin = None if start is None else start.take(block)
+                part = problem.take(block)
+                found.fill(block, METHODS[name](part, tolerance, max_iterations, begin))
         rest = rest[~found.vertex[rest]]
         if not rest.numel():
             break
@@ -121,7 +124,8 @@ def reweigh(
         middle = torch.where(size > 0, size, torch.nan).nanmedian(1, keepdim=True).values
         weights[rows] = 1 / (1 + size / (_HALF * middle))
         part = weighted(problem, weights).take(rows)
-        found.fill(rows, solve(part, method, tolerance, max_iterations))
+        start = Start.of(found, problem.size).take(rows)
+        found.fill(rows, solve(part, method, tolerance, max_iterations, start))
     return weights, found
 
 

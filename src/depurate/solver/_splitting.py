@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from depurate.solver._problem import Problem
+from depurate.solver._start import Start
 
 _RELAXATION = 1.7
 # Penalty in units of one over the median residual of least squares.
@@ -41,6 +42,10 @@ class Splitting:
         """Pick the given problems."""
         return Splitting(self.targets[chosen], self.miss[chosen], self.spread[chosen], self.dual[chosen])
 
+    def put(self, rows: Tensor, other: Splitting) -> None:
+        """Store the state of the given problems."""
+        self.miss[rows], self.spread[rows], self.dual[rows] = other.miss, other.spread, other.dual
+
 
 @dataclass(frozen=True)
 class Split:
@@ -62,17 +67,25 @@ class Split:
         return Split(self.likeliest[chosen], self.zero[chosen], self.dual[chosen])
 
 
-def begin(problem: Problem) -> Splitting:
-    """Start at zero, the penalty set by the residuals of least squares; for problems without columns of their own."""
+def begin(problem: Problem, start: Start | None = None) -> Splitting:
+    """Begin at zero or at a start, the penalty set by the residuals of least squares.
+
+    Args:
+        problem: The problems, p of them, without columns of their own.
+        start: Where its rows are zero its residuals are taken for zero; its dual is taken as it is.
+    """
     basis, targets = problem.basis.float(), problem.targets.float()
     rest = torch.addmm(targets, targets @ basis, basis.T, alpha=-1).abs_()
     middle = rest.median(1, keepdim=True).values
     middle = torch.where(middle > 0, middle, rest.mean(1, keepdim=True)).clamp_min_(
         torch.finfo(rest.dtype).tiny
     )
-    targets = targets * (_PENALTY / middle)
-    nothing = torch.zeros_like(targets)
-    return Splitting(targets, targets, nothing, nothing)
+    scaled = targets * (_PENALTY / middle)
+    if start is None:
+        nothing = torch.zeros_like(targets)
+        return Splitting(scaled, scaled, nothing, nothing)
+    rest = torch.addmm(targets, start.coefficients.float(), basis.T, alpha=-1).mul_(_PENALTY / middle)
+    return Splitting(scaled, rest, rest.masked_fill(start.zero, 0.0), start.dual.to(rest, copy=True))
 
 
 def advance(problem: Problem, splitting: Splitting, steps: int) -> Splitting:
