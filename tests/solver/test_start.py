@@ -67,6 +67,13 @@ def test_near_starts_are_taken_up_by_every_method(method):
     assert (solution.iterations == 0).all()
 
 
+def test_trimming_alone_leaves_no_target_out_for_its_start():
+    design, clean, targets = sparse_noise(200, 40, 6, 0.15)
+    generic = lad(design, clean + 1.0 + sparse_noise(200, 40, 6, 1.0, seed=1)[2])
+    assert (generic.zeros == 40).all()
+    assert bool(lad(design, targets, method="trimming", start=generic).certified.all())
+
+
 def test_one_target_starts_from_one():
     design, _, targets = sparse_noise(80, 30, 1, 1.0)
     before = lad(design, targets[:, 0])

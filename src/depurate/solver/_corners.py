@@ -18,7 +18,7 @@ from depurate.solver._tableau import Tableau, solve_tableau
 from depurate.solver._vertex import Candidate, Vertex
 
 # Rows in doubt at first, on the vertex and off it; how many join at a time; and pivots at most.
-_INNER, _OUTER, _MORE, _PIVOTS = 48, 96, 48, 100
+_INNER, _OUTER, _MORE, _PIVOTS = 48, 96, 48, 50
 # Checks on one factor.
 _CHECKS = 3
 # Solves in single precision for a look, and further ones for a proof.

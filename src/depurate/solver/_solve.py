@@ -43,6 +43,8 @@ def solve(
     """Solve all problems, block by block; targets inside the span need no method."""
     found = _inside_span(problem)
     rest = (~found.vertex).nonzero()[:, 0]
+    if method == "trimming":
+        start = None  # which only tells what to leave to other methods
     for name in _order(problem) if method == "auto" else (method,):
         size, width = rest.numel(), _width(problem, name)
         if size == problem.targets.shape[0] <= width:
