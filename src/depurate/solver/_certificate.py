@@ -12,8 +12,8 @@ from depurate.solver._problem import Problem
 
 # Above this size a pivot of the Cholesky factor says that rows have full rank.
 _PIVOT = 1e-6
-# A dual whose Qᵀz is below this needs no projection: what is left counts in the gap.
-_DEFECT = 1e-12
+# Where Qᵀz is below this share of z, and what it costs below that share of the objective, z needs no projection.
+_DEFECT, _WEIGHT = 1e-12, 1e-11
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,12 @@ def certify(problem: Problem, coefficients: Tensor, residuals: Tensor, dual: Ten
         residuals: Shape (p, d), zero where the fit is exact.
         dual: Any guess of z, shape (p, d).
     """
+    objective = problem.objective(coefficients, residuals)
     if problem.ridge is None:
         defect = problem.adjoint(dual)
-        loose = (largest(defect) > _DEFECT).nonzero()[:, 0]
+        weight = (coefficients * defect).abs_().sum(1)
+        loose = (largest(defect) > _DEFECT * largest(dual)) | (weight > _WEIGHT * objective)
+        loose = loose.nonzero()[:, 0]
         if loose.numel() == len(dual):
             dual = dual - problem.fit(defect)
             defect = problem.adjoint(dual)
@@ -68,7 +71,6 @@ def certify(problem: Problem, coefficients: Tensor, residuals: Tensor, dual: Ten
         defect = problem.adjoint(dual) - problem.pull(coefficients)
         factor = torch.linalg.cholesky(problem.ridge)
         error = 0.5 * (defect * torch.cholesky_solve(defect[:, :, None], factor)[:, :, 0]).sum(1)
-    objective = problem.objective(coefficients, residuals)
     slack = problem.losses(residuals) - residuals * dual
     if problem.smoothing is not None:
         slack = slack + 0.5 * problem.smoothing * dual.square()
