@@ -43,6 +43,8 @@ def solve(
     """Solve all problems, block by block; targets inside the span need no method."""
     found = _inside_span(problem)
     rest = (~found.vertex).nonzero()[:, 0]
+    if problem.size == 0 or not rest.numel():
+        return found
     if method == "trimming":
         start = None  # which only tells what to leave to other methods
     for name in _order(problem) if method == "auto" else (method,):
