@@ -31,3 +31,17 @@ def test_a_few_rows_rounded_worse_than_promised_count_as_hit():
     assert bool(solution.certified.all())
     assert bool((solution.residuals[-5:] != 0).all())
     torch.testing.assert_close(solution.fitted, clean, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+@pytest.mark.parametrize("uneven", [False, True])
+def test_tiny_and_huge_weights_keep_the_proof(scale, uneven):
+    generator = torch.Generator().manual_seed(2)
+    design = torch.randn(160, 40, generator=generator, dtype=torch.float64)
+    targets = torch.randn(160, 4, generator=generator, dtype=torch.float64)
+    weights = torch.full((160,), scale, dtype=torch.float64)
+    if uneven:
+        weights[:30] *= 1e6
+    solution = lad(design, targets, weights=weights)
+    assert bool(solution.certified.all())
+    assert (design.T @ solution.dual).abs().max() <= 1e-10 * solution.dual.abs().max()

@@ -68,7 +68,7 @@ def _cholesky_qr(matrix: Tensor) -> Basis | None:
             return None
         # Q ← Q D L⁻ᵀ; coefficients follow by the same map, kept transposed.
         inverse = torch.linalg.solve_triangular(factor, torch.diag(scale), upper=False)
-        vectors = vectors @ inverse.T
+        vectors = torch.linalg.solve_triangular(factor, vectors.T * scale[:, None], upper=False).T
         back = inverse if back is None else inverse @ back
         if float(factor.diagonal().amin()) > _EASY_PIVOT:
             break

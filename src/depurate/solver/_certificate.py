@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from depurate.solver._masks import largest
 from depurate.solver._problem import Problem
 
 # Above this size a pivot of the Cholesky factor says that rows have full rank.
 _PIVOT = 1e-6
+# Where Qᵀz is below this share of z, and what it costs below that share of the objective, z needs no projection.
+_DEFECT, _WEIGHT = 1e-12, 1e-11
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,20 @@ def certify(problem: Problem, coefficients: Tensor, residuals: Tensor, dual: Ten
         residuals: Shape (p, d), zero where the fit is exact.
         dual: Any guess of z, shape (p, d).
     """
+    objective = problem.objective(coefficients, residuals)
     if problem.ridge is None:
         defect = problem.adjoint(dual)
-        if bool((defect.abs() > 1e-14).any()):
+        weight = (coefficients * defect).abs_().sum(1)
+        loose = (largest(defect) > _DEFECT * largest(dual)) | (weight > _WEIGHT * objective)
+        loose = loose.nonzero()[:, 0]
+        if loose.numel() == len(dual):
             dual = dual - problem.fit(defect)
             defect = problem.adjoint(dual)
+        elif loose.numel():
+            part = problem.take(loose)
+            better = dual[loose] - part.fit(defect[loose])
+            dual = dual.index_copy(0, loose, better)
+            defect = defect.index_copy(0, loose, part.adjoint(better))
         shrink = problem.reach(dual).amax(1).clamp_min(1.0)
         dual = dual / shrink[:, None]
         error = ((coefficients * defect).sum(1) / shrink).abs()
@@ -59,7 +71,6 @@ def certify(problem: Problem, coefficients: Tensor, residuals: Tensor, dual: Ten
         defect = problem.adjoint(dual) - problem.pull(coefficients)
         factor = torch.linalg.cholesky(problem.ridge)
         error = 0.5 * (defect * torch.cholesky_solve(defect[:, :, None], factor)[:, :, 0]).sum(1)
-    objective = problem.objective(coefficients, residuals)
     slack = problem.losses(residuals) - residuals * dual
     if problem.smoothing is not None:
         slack = slack + 0.5 * problem.smoothing * dual.square()

@@ -1,8 +1,8 @@
 """From a guess of the rows that generic targets pass through to the solution, on few factors.
 
 The vertex through the guessed rows is factored once, in single precision. The rows in doubt make a small tableau, its
-optimum is checked against all other rows through the same factors, and those that object join the doubt. Only where
-none objects is the new vertex factored, for the exact solution and its dual.
+optimum is checked against all other rows through the same factors, and those that object join the doubt. Where none
+objects the same factors and those of the rows exchanged give the exact solution and its dual.
 """
 
 from __future__ import annotations
@@ -12,21 +12,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from depurate.solver._factors import lu_factors
+from depurate.solver._equations import Equations, Exchanged, Factored, exchange, factor, solve
 from depurate.solver._problem import Problem
 from depurate.solver._tableau import Tableau, solve_tableau
 from depurate.solver._vertex import Candidate, Vertex
 
 # Rows in doubt at first, on the vertex and off it; how many join at a time; and pivots at most.
-_INNER, _OUTER, _MORE, _PIVOTS = 48, 96, 24, 100
-# Checks on one factor, and factors.
-_CHECKS, _ROUNDS = 3, 1
+_INNER, _OUTER, _MORE, _PIVOTS = 48, 96, 48, 50
+# Checks on one factor.
+_CHECKS = 3
 # Solves in single precision for a look, and further ones for a proof.
 _LOOK, _PROOF = 2, 2
-# Where one in so many looks solved, all are tried.
-_MOST = 1.5
-# With a smaller pivot in single precision the rows may not have full rank.
-_PIVOT = 1e-5
+# Problems that are refined at a time: their factors should stay near the processor.
+_WIDTH = 16
 # A dual this far beyond its box objects.
 _BEYOND = 1e-4
 
@@ -37,153 +35,165 @@ class Corner:
 
     Attributes:
         rows: The rows passed through, shape (p, k).
-        factors: LU factors in single precision of Q on these rows.
-        swaps: Their row exchanges.
         coefficients: Shape (p, k).
         residuals: Shape (p, d), zero on the rows.
         dual: Signs off the vertex and what Qᵀz = 0 leaves on it, shape (p, d).
-        sound: Whether all is finite, shape (p,).
+        sound: Whether all is finite and of full rank, shape (p,).
     """
 
     rows: Tensor
-    factors: Tensor
-    swaps: Tensor
     coefficients: Tensor
     residuals: Tensor
     dual: Tensor
     sound: Tensor
 
-    def take(self, chosen: Tensor) -> Corner:
+    def take(self, chosen: Tensor | slice) -> Corner:
         """Pick the given problems."""
         return Corner(
             self.rows[chosen],
-            self.factors[chosen],
-            self.swaps[chosen],
             self.coefficients[chosen],
             self.residuals[chosen],
             self.dual[chosen],
             self.sound[chosen],
         )
 
-    def solve(self, right: Tensor, *, adjoint: bool = False) -> Tensor:
-        """Solve Q_V x = b or Q_Vᵀ x = b in single precision for b of shape (p, k)."""
-        size = right.abs().amax(1, keepdim=True).clamp_min_(torch.finfo(right.dtype).tiny)
-        scaled = (right / size).float()[:, :, None]
-        found: Tensor = torch.linalg.lu_solve(self.factors, self.swaps, scaled, adjoint=adjoint)[:, :, 0]
-        return found.to(right.dtype).mul_(size)
 
+def descend(
+    problem: Problem, single: Tensor, rows: Tensor, done: Candidate, most: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Solve generic targets from guesses of their rows.
 
-def descend(problem: Problem, single: Tensor, rows: Tensor, done: Candidate) -> Tensor:
-    """Solve generic targets from guesses of their rows; give the rows reached, for those that stay unsolved too."""
-    rows, coefficients = rows.clone(), problem.adjoint(problem.targets)
-    alive = torch.arange(len(rows), device=rows.device)
-    for used in range(_ROUNDS + 1):
-        part = problem.take(alive)
-        corner = _corner(part, single, rows[alive], coefficients[alive])
-        inside = part.reach(corner.dual).gather(1, corner.rows).amax(1) < 1 + _BEYOND
-        likely = (corner.sound & inside).nonzero()[:, 0]
-        if _MOST * likely.numel() >= len(alive):
-            # Copies of the factors are dearer than a few idle solves.
-            vertex = _exact(part, corner)
-            done.put(alive[vertex.accepted], vertex, vertex.accepted, used)
-        elif likely.numel():
-            vertex = _exact(part.take(likely), corner.take(likely))
-            done.put(alive[likely[vertex.accepted]], vertex, vertex.accepted, used)
-        going = (corner.sound & ~done.vertex[alive]).nonzero()[:, 0]
-        if not going.numel() or used == _ROUNDS:
-            break
-        if going.numel() < len(alive):
-            alive, part, corner = alive[going], part.take(going), corner.take(going)
-        rows[alive], coefficients[alive] = _improve(part, single, corner)
-    return rows
+    Args:
+        problem: The problems, p of them.
+        single: The basis in single precision.
+        rows: The guesses, shape (p, k).
+        done: Takes the solutions.
+        most: Guesses with more duals outside their box than this are left alone.
 
-
-def _corner(problem: Problem, single: Tensor, rows: Tensor, coefficients: Tensor) -> Corner:
-    """Factor the vertices, and solve for them nearly."""
-    count, size = rows.shape
-    square = single.index_select(0, rows.flatten()).view(count, size, size)
-    factors, swaps, info = lu_factors(square)
+    Returns:
+        The rows reached, for those that stay unsolved too, and whether those guessed had full rank.
+    """
+    equations, guess = factor(single, rows), problem.adjoint(problem.targets)
     nothing = torch.zeros_like(problem.targets)
-    full = (info == 0) & (factors.diagonal(dim1=1, dim2=2).abs().amin(1) > _PIVOT)
-    corner = Corner(rows, factors, swaps, coefficients, nothing, nothing, full)
-    return _refine(problem, corner, _LOOK)
+    corner = _refine(problem, equations, Corner(rows, guess, nothing, nothing, equations.full), _LOOK)
+    doubts = (problem.reach(corner.dual).gather(1, corner.rows) >= 1 + _BEYOND).sum(1)
+    likely = (corner.sound & (doubts == 0)).nonzero()[:, 0]
+    if likely.numel():
+        _settle(problem.take(likely), equations.take(likely), corner.take(likely), likely, done, 0)
+    sound, rows = corner.sound, rows.clone()
+    near = sound if most is None else sound & (doubts <= most)
+    going = (near & ~done.vertex).nonzero()[:, 0]
+    if going.numel():
+        if going.numel() < len(rows):
+            problem, corner, equations = problem.take(going), corner.take(going), equations.take(going)
+        rows[going] = _improve(problem, single, equations, corner, going, done)
+    return rows, sound
 
 
-def _refine(problem: Problem, corner: Corner, times: int) -> Corner:
-    """Take further steps towards the exact vertex and its dual."""
+def _refine(problem: Problem, equations: Equations, corner: Corner, times: int) -> Corner:
+    """Take further steps towards the exact vertices and their duals, a few problems at a time."""
+    parts = [slice(start, start + _WIDTH) for start in range(0, len(corner.rows), _WIDTH)]
+    done = [
+        _refine_part(problem.take(part), equations.take(part), corner.take(part), times) for part in parts
+    ]
+    coefficients, residuals, dual, sound = (
+        torch.cat([getattr(each, name) for each in done])
+        for name in ("coefficients", "residuals", "dual", "sound")
+    )
+    return Corner(corner.rows, coefficients, residuals, dual, sound)
+
+
+def _refine_part(problem: Problem, equations: Equations, corner: Corner, times: int) -> Corner:
     rows, coefficients = corner.rows, corner.coefficients
     for _ in range(times):
-        coefficients = coefficients + corner.solve(problem.residuals(coefficients).gather(1, rows))
+        short = problem.residuals(coefficients).gather(1, rows)
+        coefficients = coefficients + solve(equations, short)
     residuals = problem.residuals(coefficients).scatter_(1, rows, 0.0)
     dual = problem.signs(residuals).scatter_(1, rows, corner.dual.gather(1, rows))
     for _ in range(times):
-        dual.scatter_add_(1, rows, -corner.solve(problem.adjoint(dual), adjoint=True))
+        dual.scatter_add_(1, rows, -solve(equations, problem.adjoint(dual), adjoint=True))
     sound = corner.sound & coefficients.isfinite().all(1) & dual.isfinite().all(1)
-    return Corner(rows, corner.factors, corner.swaps, coefficients, residuals, dual, sound)
+    return Corner(rows, coefficients, residuals, dual, sound)
 
 
-def _exact(problem: Problem, corner: Corner) -> Vertex:
-    """Solve for the vertices to rounding and check them."""
-    corner = _refine(problem, corner, _PROOF)
+def _settle(
+    problem: Problem, equations: Equations, corner: Corner, names: Tensor, done: Candidate, used: int
+) -> None:
+    """Solve for the vertices to rounding, check them and store those that hold under the given names."""
+    corner = _refine(problem, equations, corner, _PROOF)
     coefficients = corner.coefficients
     level, residuals = problem.zero_level(coefficients), problem.residuals(coefficients)
     small = residuals.abs() <= level
     sound = corner.sound & small.gather(1, corner.rows).all(1) & (small.sum(1) == problem.size)
     defect = problem.adjoint(corner.dual).abs().amax(1)
     sound &= (problem.reach(corner.dual).gather(1, corner.rows).amax(1) < 1) & (defect < 1e-10)
-    return Vertex(coefficients, corner.residuals, corner.dual, sound)
+    vertex = Vertex(coefficients, corner.residuals, corner.dual, sound)
+    done.put(names[sound], vertex, sound, used)
 
 
-def _improve(problem: Problem, single: Tensor, corner: Corner) -> tuple[Tensor, Tensor]:
-    """Pivot among the rows in doubt until no other objects; give the rows of the vertex reached and coefficients."""
-    count, size = corner.rows.shape
+def _improve(
+    problem: Problem, single: Tensor, old: Factored, corner: Corner, names: Tensor, done: Candidate
+) -> Tensor:
+    """Pivot among the rows in doubt until no other objects, and settle; give the rows of the vertices reached."""
+    size = corner.rows.shape[1]
     spare = problem.basis.shape[0] - size
     signs = problem.signs(corner.residuals)
     doubt = problem.reach(corner.dual).gather(1, corner.rows)
     near = (corner.residuals.abs() / problem.lengths).scatter_(1, corner.rows, torch.inf)
     place = doubt.topk(min(_INNER, size), dim=1).indices
     outer = near.topk(min(_OUTER, spare), dim=1, largest=False).indices
-    columns = _columns(corner, place)
-    alive = torch.arange(count, device=place.device)
-    rows, coefficients = corner.rows.clone(), corner.coefficients.clone()
-    part = problem
-    for _ in range(_CHECKS):
+    columns = old.columns(place)
+    rows, alive = corner.rows.clone(), torch.arange(len(names), device=names.device)
+    for used in range(1, _CHECKS + 1):
         inner = corner.rows.gather(1, place)
-        tableau = _tableau(part, single, corner, signs, inner, outer, columns)
-        end = solve_tableau(tableau, _PIVOTS)
+        end = solve_tableau(_tableau(problem, single, corner, signs, inner, outer, columns), _PIVOTS)
         found = torch.zeros_like(signs).scatter_(1, end.outer, end.body[:, :-1, -1].to(signs.dtype))
         moved = corner.coefficients - (columns @ found.gather(1, inner).float()[:, :, None])[:, :, 0]
         reached = corner.rows.scatter(1, place, end.inner)
-        rows[alive], coefficients[alive] = reached, moved
-        residuals = part.residuals(moved).scatter_(1, reached, 0.0)
-        dual = part.signs(residuals).scatter_(1, end.inner, -end.pull().to(signs.dtype))
+        rows[alive] = reached
+        residuals = problem.residuals(moved).scatter_(1, reached, 0.0)
+        dual = problem.signs(residuals).scatter_(1, end.inner, -end.pull().to(signs.dtype))
         dual.scatter_(1, corner.rows, 0.0)
-        dual.scatter_(1, corner.rows, -corner.solve(part.adjoint(dual), adjoint=True))
-        doubt = part.reach(dual).gather(1, corner.rows).scatter_(1, place, -torch.inf)
-        near = (residuals * corner.residuals.sign() / part.lengths).scatter_(1, corner.rows, torch.inf)
+        dual.scatter_(1, corner.rows, -solve(old, problem.adjoint(dual), adjoint=True))
+        doubt = problem.reach(dual).gather(1, corner.rows).scatter_(1, place, -torch.inf)
+        near = (residuals * corner.residuals.sign() / problem.lengths).scatter_(1, corner.rows, torch.inf)
         near = near.scatter_(1, outer, torch.inf)
         objects = (doubt.amax(1) > 1 + _BEYOND) | (near.amin(1) < 0)
+        quiet = (~objects).nonzero()[:, 0]
+        if quiet.numel():
+            change = inner[quiet], end.inner[quiet], place[quiet], columns[quiet]
+            there = _exchange(single, old.take(quiet), *change)
+            vertex = Corner(reached[quiet], moved[quiet], residuals[quiet], dual[quiet], there.full)
+            _settle(problem.take(quiet), there, vertex, names[alive[quiet]], done, used)
         going = objects.nonzero()[:, 0]
-        if not going.numel():
+        if not going.numel() or used == _CHECKS:
             break
-        if going.numel() < len(alive):
-            alive, part, corner, signs = alive[going], part.take(going), corner.take(going), signs[going]
-            doubt, near, place, outer = doubt[going], near[going], place[going], outer[going]
-            columns = columns[going]
+        if quiet.numel():
+            alive, problem, old, corner = (
+                alive[going],
+                problem.take(going),
+                old.take(going),
+                corner.take(going),
+            )
+            signs, doubt, near, place = signs[going], doubt[going], near[going], place[going]
+            outer, columns = outer[going], columns[going]
         more = doubt.topk(min(_MORE, size - place.shape[1]), dim=1).indices
         place = torch.cat([place, more], 1)
-        columns = torch.cat([columns, _columns(corner, more)], 2)
+        columns = torch.cat([columns, old.columns(more)], 2)
         more = near.topk(min(2 * _MORE, spare - outer.shape[1]), dim=1, largest=False).indices
         outer = torch.cat([outer, more], 1)
-    return rows, coefficients
+    return rows
 
 
-def _columns(corner: Corner, place: Tensor) -> Tensor:
-    """Compute columns of the inverses of Q on the rows of the vertices."""
-    count, size = corner.rows.shape
-    unit = corner.factors.new_zeros(count, size, place.shape[1]).scatter_(1, place[:, None], 1.0)
-    columns: Tensor = torch.linalg.lu_solve(corner.factors, corner.swaps, unit)
-    return columns
+def _exchange(
+    single: Tensor, old: Factored, before: Tensor, after: Tensor, place: Tensor, columns: Tensor
+) -> Exchanged:
+    """Exchange the rows that pivots have changed, and as many others for themselves as a batch needs."""
+    changed = (before != after).to(torch.int8)
+    most = max(1, int(changed.sum(1).max()))
+    chosen = changed.topk(most, dim=1).indices
+    picked = columns.gather(2, chosen[:, None].expand(-1, columns.shape[1], -1))
+    return exchange(old, single, place.gather(1, chosen), after.gather(1, chosen), picked)
 
 
 def _tableau(

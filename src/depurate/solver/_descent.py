@@ -15,11 +15,14 @@ from depurate.solver._boxed import fit_many
 from depurate.solver._corners import descend
 from depurate.solver._factors import inverses
 from depurate.solver._problem import Problem
-from depurate.solver._splitting import split_rows
+from depurate.solver._splitting import Split, Splitting, advance, begin, read
+from depurate.solver._start import Start
 from depurate.solver._vertex import Candidate, Vertex, polish
 
-# Steps of the splitting, and pivots at most.
-_SPLITTING, _PIVOTS = 200, 40
+# Steps of the splitting, and how many more for targets that these do not solve; pivots at most.
+_SPLITTING, _MORE, _PIVOTS = 200, 400, 40
+# Steps from a start between looks at the rows, and the share of these up to whose change they have settled.
+_LOOKS, _CHANGES = (20, 20, 40, 40, 80), 0.03
 # This many rows at zero, in numbers of coefficients, are more than a generic target has.
 _MANY = 1.1
 # A dual beyond its box by no more than this is inside up to rounding; the polish decides.
@@ -60,36 +63,80 @@ class Corner:
         )
 
 
-def solve_descent(problem: Problem, tolerance: float, max_iterations: int) -> Candidate:
+def solve_descent(
+    problem: Problem, tolerance: float, max_iterations: int, start: Start | None = None
+) -> Candidate:
     """Guess a vertex by splitting and descend from it; problems that take too many pivots stay unsolved.
 
     Args:
         problem: The problems, p of them, linear and without columns of their own.
         tolerance: Not used: a solution is a vertex with its dual.
         max_iterations: Pivots at most.
+        start: Where the splitting begins.
     """
-    done = Candidate.start(problem)
-    split = split_rows(problem, _SPLITTING)
+    done, single = Candidate.start(problem), problem.basis.float()
+    if start is None:
+        splitting = advance(problem, begin(problem), _SPLITTING)
+        likeliest = read(problem, splitting).likeliest
+    else:
+        splitting, likeliest = _settle(problem, start)
+    split = read(problem, splitting)
+    _fit_many(problem, split, done)
+    alive = (~done.vertex).nonzero()[:, 0]
+    part, splitting, rows = problem.take(alive), splitting.take(alive), likeliest[alive]
+    for again in (True, False):
+        if not alive.numel():
+            return done
+        found = Candidate.start(part)
+        rows, sound = descend(part, single, rows, found)
+        done.fill(alive, found)
+        # Where the rows guessed are not of full rank, as with rows of very uneven leverage, more steps do not help.
+        going = (sound & ~found.vertex).nonzero()[:, 0]
+        alive, part, rows = alive[going], part.take(going), rows[going]
+        if again and alive.numel():
+            splitting = advance(part, splitting.take(going), _MORE)
+            rows = read(part, splitting).likeliest
+    if alive.numel():
+        done.fill(alive, _follow_edges(part, rows, min(max_iterations, _PIVOTS)))
+    return done
+
+
+def _settle(problem: Problem, start: Start) -> tuple[Splitting, Tensor]:
+    """Split on from a start until the likeliest rows stay nearly the same, as many steps at most as without one.
+
+    Returns:
+        The splitting, and the likeliest rows: the start's own, which is the better guess, where the first look agrees.
+    """
+    alive = torch.arange(len(problem.targets), device=problem.targets.device)
+    part, splitting, rows = problem, begin(problem, start), start.rows.clone()
+    here, most = splitting, max(1, int(_CHANGES * problem.size))
+    for look, steps in enumerate(_LOOKS):
+        here = advance(part, here, steps)
+        splitting.put(alive, here)
+        known = torch.zeros_like(part.targets, dtype=torch.bool).scatter_(1, rows[alive], True)
+        now = read(part, here).likeliest
+        apart = (~known.gather(1, now)).sum(1) > most
+        changed = apart | (look > 0)
+        rows[alive[changed]] = now[changed]
+        going = apart.nonzero()[:, 0]
+        alive, part, here = alive[going], part.take(going), here.take(going)
+        if not alive.numel():
+            break
+    return splitting, rows
+
+
+def _fit_many(problem: Problem, split: Split, done: Candidate) -> None:
+    """Solve those with clearly more zeros than coefficients on all of these."""
     many = (split.zero.sum(1) > _MANY * problem.size).nonzero()[:, 0]
     if many.numel():
-        some = problem.take(many)
-        vertex = polish(some, split.zero[many], some.adjoint(some.targets), split.dual[many])
+        some, guess = problem.take(many), split.take(many)
+        vertex = polish(some, guess.zero, some.adjoint(some.targets), guess.dual)
         done.put(many[vertex.accepted], vertex, vertex.accepted, 0)
         many = many[~vertex.accepted]
     if many.numel():
-        vertex = fit_many(problem.take(many), split.zero[many], split.dual[many])
+        guess = split.take(many)
+        vertex = fit_many(problem.take(many), guess.zero, guess.dual)
         done.put(many[vertex.accepted], vertex, vertex.accepted, 0)
-    alive = (~done.vertex).nonzero()[:, 0]
-    if alive.numel():
-        part = problem.take(alive)
-        found = Candidate.start(part)
-        rows = descend(part, problem.basis.float(), split.likeliest[alive], found)
-        left = (~found.vertex).nonzero()[:, 0]
-        if left.numel():
-            limit = min(max_iterations, _PIVOTS)
-            found.fill(left, _follow_edges(part.take(left), rows[left], limit))
-        done.fill(alive, found)
-    return done
 
 
 def _follow_edges(problem: Problem, rows: Tensor, limit: int) -> Candidate:

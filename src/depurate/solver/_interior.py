@@ -6,6 +6,7 @@ Mehrotra's predictor and corrector.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +15,10 @@ from torch import Tensor
 from depurate.solver._gram import gram_table
 from depurate.solver._normal import Normal, normal_equations
 from depurate.solver._problem import Problem
-from depurate.solver._vertex import Candidate, polish
+from depurate.solver._start import Start
+from depurate.solver._vertex import Candidate, Vertex, polish
 
-_STEP = 0.9995
+STEP = 0.9995
 # Below this relative gap the normal equations are too ill conditioned for a single precision factor.
 _NEAR = 1e-4
 # A problem whose vertex is not found yet goes on below the tolerance by this factor: one huge residual can
@@ -76,7 +78,7 @@ def interior_step(problem: Problem, point: Iterate, normal: Normal) -> Iterate:
 
     _, dual, above, below = direction(-point.above * over, -point.below * under)
     mean = (point.above * over + point.below * under).mean(1, keepdim=True) / 2
-    grow, move = _lengths(point, over, under, dual, above, below)
+    grow, move = step_lengths(point, over, under, dual, above, below)
     ahead = (point.above + grow * above) * (over - move * dual) + (point.below + grow * below) * (
         under + move * dual
     )
@@ -84,7 +86,7 @@ def interior_step(problem: Problem, point: Iterate, normal: Normal) -> Iterate:
     high = target - point.above * over + above * dual
     low = target - point.below * under - below * dual
     step, dual, above, below = direction(high, low)
-    grow, move = (_STEP * length for length in _lengths(point, over, under, dual, above, below))
+    grow, move = (STEP * length for length in step_lengths(point, over, under, dual, above, below))
     grow, move = grow.clamp_max(1.0), move.clamp_max(1.0)
     return Iterate(
         point.coefficients + grow * step,
@@ -94,13 +96,13 @@ def interior_step(problem: Problem, point: Iterate, normal: Normal) -> Iterate:
     )
 
 
-def _lengths(
+def step_lengths(
     point: Iterate, over: Tensor, under: Tensor, dual: Tensor, above: Tensor, below: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Find the longest steps (of the multipliers, of z) that stay positive, at most 1/0.9995."""
     shrink = torch.maximum(-above / point.above, -below / point.below).amax(1, keepdim=True)
     press = torch.maximum(dual / over, -dual / under).amax(1, keepdim=True)
-    return 1 / shrink.clamp_min(_STEP), 1 / press.clamp_min(_STEP)
+    return 1 / shrink.clamp_min(STEP), 1 / press.clamp_min(STEP)
 
 
 def zero_rows(problem: Problem, point: Iterate) -> Tensor:
@@ -134,22 +136,63 @@ def spread(problem: Problem, point: Iterate) -> Tensor:
     return gap / loss
 
 
-def solve_interior(problem: Problem, tolerance: float, max_iterations: int) -> Candidate:
+@dataclass(frozen=True)
+class Path:
+    """How points move and how a vertex is tried.
+
+    Attributes:
+        step: Takes a step from points.
+        vertex: Tries for vertices where the given rows are zero, from points.
+        coefficients: Tells the coefficients at points.
+    """
+
+    step: Callable[[Problem, Iterate], Iterate]
+    vertex: Callable[[Problem, Tensor, Iterate], Vertex]
+    coefficients: Callable[[Problem, Iterate], Tensor]
+
+
+def solve_interior(
+    problem: Problem, tolerance: float, max_iterations: int, start: Start | None = None
+) -> Candidate:
     """Step until a vertex is verified or the gap is far below `tolerance`; finished problems leave.
 
     Args:
         problem: The problems, p of them.
         tolerance: Relative complementarity at which a problem without a vertex stops.
         max_iterations: Steps at most.
+        start: Its rows of zero residual are tried once before the first step.
     """
-    normal = normal_equations(problem)
-    table = gram_table(problem.basis)
-    done = Candidate.start(problem)
+    normal, table = normal_equations(problem), gram_table(problem.basis)
+    path = Path(
+        lambda part, point: interior_step(part, point, normal),
+        lambda part, zero, point: polish(part, zero, point.coefficients, point.dual, table),
+        lambda part, point: point.coefficients,
+    )
+    first = None if start is None else polish(problem, start.zero, start.coefficients, start.dual, table)
+    return follow(problem, first, interior_start, path, tolerance, max_iterations)
+
+
+def follow(
+    problem: Problem,
+    first: Vertex | None,
+    begin: Callable[[Problem], Iterate],
+    path: Path,
+    tolerance: float,
+    max_iterations: int,
+) -> Candidate:
+    """Follow a path from its beginning, where the first vertices do not hold, trying others as rows at zero settle."""
+    done, part = Candidate.start(problem), problem
     alive = torch.arange(problem.targets.shape[0], device=problem.targets.device)
-    part, point = problem, interior_start(problem)
-    before = torch.zeros_like(problem.targets, dtype=torch.bool)
+    if first is not None:
+        done.put(alive[first.accepted], first, first.accepted, 0)
+        alive = alive[~first.accepted]
+        part = problem.take(alive)
+        if not alive.numel():
+            return done
+    point = begin(part)
+    before = torch.zeros_like(part.targets, dtype=torch.bool)
     for iteration in range(1, max_iterations + 1):
-        ahead = interior_step(part, point, normal)
+        ahead = path.step(part, point)
         stuck = ~(ahead.coefficients.isfinite().all(1) & ahead.dual.isfinite().all(1))
         point = ahead.where(~stuck, point)
         gap, zero = spread(part, point), zero_rows(part, point)
@@ -159,8 +202,7 @@ def solve_interior(problem: Problem, tolerance: float, max_iterations: int) -> C
         ready = (settled if part.linear else torch.zeros_like(settled)).nonzero()[:, 0]
         before = zero
         if ready.numel():
-            near, here = part.take(ready), point.take(ready)
-            vertex = polish(near, zero[ready], here.coefficients, here.dual, table)
+            vertex = path.vertex(part.take(ready), zero[ready], point.take(ready))
             done.put(alive[ready[vertex.accepted]], vertex, vertex.accepted, iteration)
             finished[ready] = vertex.accepted
             before[ready[~vertex.accepted]] = False
@@ -171,13 +213,14 @@ def solve_interior(problem: Problem, tolerance: float, max_iterations: int) -> C
             # The last try: the likeliest rows, as many as coefficients.
             last = stopped.nonzero()[:, 0]
             near, here = part.take(last), point.take(last)
-            vertex = polish(near, likeliest_rows(near, here), here.coefficients, here.dual, table)
+            vertex = path.vertex(near, likeliest_rows(near, here), here)
             done.put(alive[last[vertex.accepted]], vertex, vertex.accepted, iteration)
             finished[last], stopped[last] = vertex.accepted, ~vertex.accepted
-        if bool(stopped.any()):
-            done.put_point(
-                problem, alive[stopped], point.coefficients[stopped], point.dual[stopped], iteration
-            )
+        left = stopped.nonzero()[:, 0]
+        if left.numel():
+            here = point.take(left)
+            coefficients = path.coefficients(part.take(left), here)
+            done.put_point(problem, alive[left], coefficients, here.dual, iteration)
         keep = (~(finished | stopped)).nonzero()[:, 0]
         if keep.numel() < alive.numel():
             alive, part, point, before = alive[keep], part.take(keep), point.take(keep), before[keep]

@@ -13,6 +13,7 @@ from depurate.solver._assemble import assemble
 from depurate.solver._setup import ROUNDING, TOLERANCE, Options, check, set_up
 from depurate.solver._solution import Solution
 from depurate.solver._solve import METHODS, reweigh, solve, weighted
+from depurate.solver._start import read_start
 
 
 def lad(
@@ -29,6 +30,7 @@ def lad(
     tolerance: float | None = None,
     rounding: float | Tensor | None = None,
     max_iterations: int = 100,
+    start: Solution | Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Solution:
     """Solve min_U ‖Y − A U‖₁ for all columns of Y at once, and prove each solution.
@@ -44,7 +46,8 @@ def lad(
         design: A, shape (d, r), float64 or float32, CPU or CUDA. Any rank; r ≥ d is allowed.
         targets: Y, shape (d, p) or (d,), dtype and device of the design.
         method: `auto`; or `trimming` (only sparse noise, other targets are left unsolved), `descent` (linear programs
-            without `extra`; targets past its pivots are left unsolved) or `interior`.
+            without `extra`; targets past its pivots are left unsolved), `complement` (the same, for nearly as many
+            columns as rows) or `interior`.
         quantile: The conditional quantile that is fitted, between 0 and 1; the objective is twice the pinball
             loss, so that 1/2 is ‖·‖₁.
         weights: w, shape (d,) or (d, p), nonnegative; below 1e-12 of a target's largest they count as that.
@@ -58,6 +61,9 @@ def lad(
         rounding: Relative size of rounding errors in the data, below which a residual counts as zero;
             default 1e-11 in float64 and 2e-5 in float32. A number, or one a target, shape (p,).
         max_iterations: Steps of a method at most.
+        start: Where to look first: the solution of a similar problem of the same shape, or coefficients, shape (r, p)
+            or (r,). It only saves time, for generic targets and with a solution above all: what is found is proved
+            as ever. Not together with `huber`, `ridge` or `extra`.
         progress: Called with (targets done, targets).
 
     Returns:
@@ -75,7 +81,7 @@ def lad(
     started = time.perf_counter()
     options = Options(quantile, weights, huber, ridge, extra)
     check(design, targets, options)
-    _check_method(method, options, reweight)
+    _check_method(method, options, reweight, start is not None)
     tolerance = TOLERANCE[design.dtype] if tolerance is None else tolerance
     setup = set_up(
         design,
@@ -84,7 +90,8 @@ def lad(
         _levels(rounding, design, targets),
     )
     problem, last = setup.problem, None
-    found = solve(problem, method, tolerance / 10, max_iterations)
+    begin = None if start is None else read_start(start, design, setup, targets.ndim == 1)
+    found = solve(problem, method, tolerance / 10, max_iterations, begin)
     if reweight:
         last, found = reweigh(problem, found, reweight, method, tolerance / 10, max_iterations)
         problem = weighted(problem, last)
@@ -107,11 +114,13 @@ def _levels(rounding: float | Tensor | None, design: Tensor, targets: Tensor) ->
     return levels.reshape(-1, 1)
 
 
-def _check_method(method: str, options: Options, reweight: int) -> None:
+def _check_method(method: str, options: Options, reweight: int, started: bool) -> None:
     if method != "auto" and method not in METHODS:
         raise InputError(f"method: {method!r}; expected auto or one of {', '.join(METHODS)}")
     plain = not (options.huber or options.ridge)
-    if method in ("trimming", "descent") and (not plain or options.extra is not None):
+    if method in ("trimming", "descent", "complement") and (not plain or options.extra is not None):
         raise InputError(f"method: {method!r} takes no huber, ridge or extra; use auto")
+    if started and (not plain or options.extra is not None):
+        raise InputError("start: not together with huber, ridge or extra")
     if reweight and not plain:
         raise InputError(f"reweight: {reweight}; not together with huber or ridge")

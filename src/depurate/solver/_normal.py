@@ -47,7 +47,7 @@ def normal_equations(problem: Problem) -> Normal:
     return prepare
 
 
-def _factor(gram: Tensor) -> tuple[Tensor, Tensor]:
+def scaled_factor(gram: Tensor) -> tuple[Tensor, Tensor]:
     """Cholesky factors of Jacobi-scaled Gram matrices, and the scales; lifted where they fail."""
     scale = gram.diagonal(dim1=1, dim2=2).rsqrt()
     gram = gram.mul_(scale[:, :, None]).mul_(scale[:, None, :])
@@ -66,7 +66,7 @@ def _factor(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _direct(problem: Problem, weights: Tensor, table: Tensor | None) -> Solve:
-    factor, scale = _factor(problem.gram(weights, table))
+    factor, scale = scaled_factor(problem.gram(weights, table))
 
     def solve(right: Tensor) -> Tensor:
         return torch.cholesky_solve((right * scale)[:, :, None], factor)[:, :, 0] * scale
@@ -76,7 +76,7 @@ def _direct(problem: Problem, weights: Tensor, table: Tensor | None) -> Solve:
 
 def _mixed(basis: Tensor, single: Tensor, weights: Tensor) -> Solve:
     size = weights.amax(1, keepdim=True)
-    factor, scale = _factor(weighted_gram(single, (weights / size).float()))
+    factor, scale = scaled_factor(weighted_gram(single, (weights / size).float()))
 
     def precondition(right: Tensor) -> Tensor:
         peak = right.abs().amax(1, keepdim=True).clamp_min(torch.finfo(right.dtype).tiny)

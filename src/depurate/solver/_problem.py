@@ -52,7 +52,7 @@ class Problem:
         """Whether this is a linear program: neither smoothed nor with a ridge."""
         return self.smoothing is None and self.ridge is None
 
-    def take(self, rows: Tensor) -> Problem:
+    def take(self, rows: Tensor | slice) -> Problem:
         """Pick the given problems."""
         whole = self.lower.shape[0] == 1
         return replace(

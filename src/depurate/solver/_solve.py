@@ -8,14 +8,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from depurate.solver._complement import solve_complement
 from depurate.solver._descent import solve_descent
 from depurate.solver._interior import solve_interior
 from depurate.solver._masks import largest
 from depurate.solver._problem import Problem
+from depurate.solver._start import Start
 from depurate.solver._trimming import solve_trimming
 from depurate.solver._vertex import Candidate
 
-METHODS: dict[str, Callable[[Problem, float, int], Candidate]] = {
+METHODS: dict[str, Callable[[Problem, float, int, Start | None], Candidate]] = {
+    "complement": solve_complement,
     "descent": solve_descent,
     "interior": solve_interior,
     "trimming": solve_trimming,
@@ -26,25 +29,33 @@ _GRAM_BYTES = 1 << 28
 # Trimming pays where sparse noise can be told from the span at all: with rows to spare, and not a handful of them.
 # Descent pays where a factorisation costs far more than a product.
 _ROWS, _SHARE, _RANK = 64, 0.7, 24
+# Rows beyond the rank, in units of the rank, up to which the complement is the smaller side to work on.
+_NARROW = 0.25
 # Reweighting: the residual at which a row's weight has halved, in medians of the nonzero residuals.
 _HALF = 1.0
 # Targets that show this little in a random direction off the span may lie in it.
 _CLOSE = 1e-3
 
 
-def solve(problem: Problem, method: str, tolerance: float, max_iterations: int) -> Candidate:
+def solve(
+    problem: Problem, method: str, tolerance: float, max_iterations: int, start: Start | None = None
+) -> Candidate:
     """Solve all problems, block by block; targets inside the span need no method."""
     found = _inside_span(problem)
     rest = (~found.vertex).nonzero()[:, 0]
     if problem.size == 0 or not rest.numel():
         return found
+    if method == "trimming":
+        start = None  # which only tells what to leave to other methods
     for name in _order(problem) if method == "auto" else (method,):
         size, width = rest.numel(), _width(problem, name)
         if size == problem.targets.shape[0] <= width:
-            found = METHODS[name](problem, tolerance, max_iterations)
+            found = METHODS[name](problem, tolerance, max_iterations, start)
         else:
             for block in torch.split(rest, width):
-                found.fill(block, METHODS[name](problem.take(block), tolerance, max_iterations))
+                begin = None if start is None else start.take(block)
+                part = problem.take(block)
+                found.fill(block, METHODS[name](part, tolerance, max_iterations, begin))
         rest = rest[~found.vertex[rest]]
         if not rest.numel():
             break
@@ -56,6 +67,8 @@ def _order(problem: Problem) -> tuple[str, ...]:
     rows, rank = problem.basis.shape
     if not problem.linear or problem.own is not None or rows < _ROWS:
         return ("interior",)
+    if rows - rank <= _NARROW * rank:
+        return ("complement", "interior")
     trimming = ("trimming",) if rank <= _SHARE * rows else ()
     return (*trimming, *(("descent",) if rank >= _RANK else ()), "interior")
 
@@ -64,7 +77,8 @@ def _width(problem: Problem, name: str) -> int:
     """Give the number of targets that one call of a method may have."""
     if name == "trimming":
         return _CHUNK
-    return max(1, min(_BLOCK, _GRAM_BYTES // (32 * problem.size**2)))
+    size = problem.basis.shape[0] - problem.size if name == "complement" else problem.size
+    return max(1, min(_BLOCK, _GRAM_BYTES // (32 * max(1, size) ** 2)))
 
 
 def _inside_span(problem: Problem) -> Candidate:
@@ -114,7 +128,8 @@ def reweigh(
         middle = torch.where(size > 0, size, torch.nan).nanmedian(1, keepdim=True).values
         weights[rows] = 1 / (1 + size / (_HALF * middle))
         part = weighted(problem, weights).take(rows)
-        found.fill(rows, solve(part, method, tolerance, max_iterations))
+        start = Start.of(found, problem.size).take(rows)
+        found.fill(rows, solve(part, method, tolerance, max_iterations, start))
     return weights, found
 
 

@@ -21,6 +21,7 @@ from depurate.solver._krylov import conjugate_gradients, smallest_eigenvalue
 from depurate.solver._masks import at_most
 from depurate.solver._problem import Problem
 from depurate.solver._race import Pace, Runners, race
+from depurate.solver._start import Start
 from depurate.solver._vertex import Candidate, Vertex
 
 # The race that most targets win, and the one for those that lose rows they need in it.
@@ -49,17 +50,21 @@ class Shared:
     few: int
 
 
-def solve_trimming(problem: Problem, tolerance: float, max_iterations: int) -> Candidate:
+def solve_trimming(
+    problem: Problem, tolerance: float, max_iterations: int, start: Start | None = None
+) -> Candidate:
     """Find the rows of zero residual by trimming, verify them by a dual; problems that fail stay unsolved.
 
     Args:
         problem: The problems, p of them.
         tolerance: Not used: an accepted solution is exact to rounding.
         max_iterations: Steps at most of each phase.
+        start: Targets with no more zeros than coefficients there are left alone; the others race as ever.
     """
     single, count = problem.basis.float(), problem.basis.shape[0]
     done = Candidate.start(problem)
-    ended = _race_all(problem, single, max_iterations)
+    hopeful = torch.ones_like(done.vertex) if start is None else ~start.generic
+    ended = _race_all(problem, single, hopeful, max_iterations)
     rows = ended.arrived.nonzero()[:, 0]
     if not rows.numel():
         return done
@@ -78,8 +83,8 @@ def solve_trimming(problem: Problem, tolerance: float, max_iterations: int) -> C
     return done
 
 
-def _race_all(problem: Problem, single: Tensor, limit: int) -> Runners:
-    """Run the fast race, and the safe one for who did not arrive."""
+def _race_all(problem: Problem, single: Tensor, hopeful: Tensor, limit: int) -> Runners:
+    """Run the fast race for the targets marked, and the safe one for who did not arrive."""
     count, rank = problem.targets.shape[0], single.shape[1]
     targets = problem.targets
     ended = Runners(
@@ -90,7 +95,7 @@ def _race_all(problem: Problem, single: Tensor, limit: int) -> Runners:
     )
     width = max(64, _BLOCK_BYTES // (8 * single.shape[0]))
     for pace in (_FAST, _SAFE):
-        running = (~ended.arrived).nonzero()[:, 0]
+        running = (hopeful & ~ended.arrived).nonzero()[:, 0]
         if not running.numel():
             break
         for block in torch.split(running, width):

@@ -1,0 +1,87 @@
+"""Starts given by the caller, in the basis and the units of the new problem.
+
+Nothing is taken on trust. A start only says where methods look first; what they find has to pass the same proofs as
+ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from depurate.errors import InputError
+from depurate.solver._setup import Setup
+from depurate.solver._solution import Solution
+from depurate.solver._vertex import Candidate
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is believed of the solutions, one row a problem.
+
+    Attributes:
+        coefficients: Shape (p, k).
+        rows: As many rows as coefficients that the solutions pass through, shape (p, k).
+        zero: Rows of zero residual, these among them, at least as many as coefficients, shape (p, d), bool.
+        dual: Shape (p, d); zero where nothing is known of it.
+        generic: Whether no more rows than coefficients are known to have zero residual, shape (p,), bool.
+    """
+
+    coefficients: Tensor
+    rows: Tensor
+    zero: Tensor
+    dual: Tensor
+    generic: Tensor
+
+    def take(self, rows: Tensor) -> Start:
+        """Pick the given problems."""
+        return Start(
+            self.coefficients[rows], self.rows[rows], self.zero[rows], self.dual[rows], self.generic[rows]
+        )
+
+    @staticmethod
+    def of(found: Candidate, size: int) -> Start:
+        """Start from solutions just found, of problems with so many coefficients."""
+        zero = found.residuals == 0
+        rows = found.residuals.abs().topk(size, dim=1, largest=False).indices
+        return Start(found.coefficients, rows, zero.scatter(1, rows, True), found.dual, zero.sum(1) <= size)
+
+
+def read_start(start: Solution | Tensor, design: Tensor, setup: Setup, flat: bool) -> Start:
+    """Translate a start to the basis and the units of the problem.
+
+    Args:
+        start: A solution of a problem of the same shape, or coefficients alone.
+        design: A, shape (d, r).
+        setup: The new problem, p targets.
+        flat: The target, and so the start, has no dimension of targets.
+
+    Raises:
+        InputError: It does not fit the problem.
+    """
+    problem = setup.problem
+    given = start.coefficients if isinstance(start, Solution) else start
+    given = given[:, None] if flat and given.ndim == 1 else given
+    shape = (design.shape[1], len(problem.targets))
+    if tuple(given.shape) != shape:
+        raise InputError(f"start: coefficients of shape {tuple(given.shape)}; expected {shape}")
+    if given.device != design.device or not bool(given.isfinite().all()):
+        raise InputError(f"start: expected finite coefficients on {design.device}")
+    fitted = (design.detach() @ given.detach().to(design.dtype)).T.to(torch.float64) / setup.size
+    coefficients = fitted @ problem.basis
+    score = problem.residuals(coefficients).abs_().div_(problem.lengths.clamp_min(1e-300))
+    zero, dual = torch.zeros_like(score, dtype=torch.bool), torch.zeros_like(score)
+    generic = torch.zeros(len(score), dtype=torch.bool, device=score.device)
+    if isinstance(start, Solution):
+        was = start.residuals[:, None] if flat else start.residuals
+        if was.shape[0] != design.shape[0]:
+            raise InputError(f"start: residuals of {was.shape[0]} rows; expected {design.shape[0]}")
+        zero = (was == 0).T
+        dual = (start.dual[:, None] if flat else start.dual).T.to(torch.float64)
+        generic = zero.sum(1) <= problem.size
+    # Rows that are not known to be zero are ranked behind those that are.
+    score = score.masked_fill(zero, -1.0)
+    nearest = score.topk(min(problem.size, score.shape[1]), dim=1, largest=False).indices
+    return Start(coefficients, nearest, zero.scatter(1, nearest, True), dual, generic)
