@@ -153,3 +153,14 @@ def test_statistics_are_judged_against_the_other_channels():
     assert not unlike_measured(kept, measured).any()
     kept[0, 3], kept[1, 4] = 40.0, 1e-9
     assert unlike_measured(kept, measured).nonzero().tolist() == [[0, 3], [1, 4]]
+
+
+def test_a_known_rate_of_flips_finds_those_that_stay_in_range():
+    generator = torch.Generator().manual_seed(1)
+    scales = 0.6 + 0.1 * torch.randn(64, generator=generator).clamp(-2.0, 2.0)
+    for rate in (0.0, 1e-5, 1e-3):
+        assert not unflip_vector(scales, rate)[1].any()
+    broken = scales.clone()
+    broken[3], broken[4] = scales[3] / 16, -scales[4]
+    assert torch.equal(unflip_vector(broken, 1e-3)[0], scales)
+    assert not unflip_vector(broken, 1e-7)[1].any()  # where flips are that rare it is rather the scale's own

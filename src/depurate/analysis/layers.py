@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -50,6 +52,28 @@ def describe(outcome: LayerOutcome) -> LayerRecord:
         residuals=_histogram(outcome),
         seconds=outcome.seconds,
         noise=_noise(outcome),
+    )
+
+
+def settled(record: LayerRecord, outcome: LayerOutcome) -> LayerRecord:
+    """Bring a layer's record up to date after `recovery.settle` moved its replaced entries.
+
+    Args:
+        record: From `describe`.
+        outcome: Of the same layer, with the kernels as they are now.
+
+    Returns:
+        A new record. Its spectrum is that of before.
+    """
+    return replace(
+        record,
+        moved=_moved(outcome),
+        residuals=_histogram(outcome),
+        notes=(
+            *record.notes,
+            "the replaced entries were then settled together with those of the other layers: within what each layer "
+            "leaves open, to where the network is surest of its answers to the benign images",
+        ),
     )
 
 

@@ -15,6 +15,9 @@ from depurate.spans import BATCH_NORMS, Site, geometry_of
 # Rounding that training leaves in weights of each precision, relative to their size.
 _ROUNDING = {torch.float64: 1e-11, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
+# More than this is damage of another kind: NaN written over whole words, say.
+_HIGHEST_RATE = 1e-3
+
 
 def working_copy(model: nn.Module, *, double: bool) -> nn.Module:
     """Copy a network into evaluation mode and a precision that computes well everywhere.
@@ -162,7 +165,7 @@ def unflip_plain_parameters(model: nn.Module) -> tuple[str, ...]:
     """Flip single bits back, in place, in scales and shifts of normalisations, which the walk does not recover.
 
     Args:
-        model: A working copy of a network that shows damage.
+        model: A working copy of a network that shows damage; how much of it says how likely a flip is.
 
     Returns:
         One sentence a parameter that was touched.
@@ -174,11 +177,12 @@ def unflip_plain_parameters(model: nn.Module) -> tuple[str, ...]:
     ('0.weight: 1 of 16 entries are one bit away from a fitting value and were restored to it',)
     """
     said = []
+    rate = min(_flip_rate(model), _HIGHEST_RATE)
     for prefix, module in model.named_modules():
         if "norm" not in type(module).__name__.lower():
             continue
         for short, parameter in module.named_parameters(recurse=False):
-            restored, done = unflip_vector(parameter.detach().flatten())
+            restored, done = unflip_vector(parameter.detach().flatten(), rate)
             if bool(done.any()):
                 with torch.no_grad():
                     parameter.copy_(restored.view(parameter.shape))
@@ -187,6 +191,13 @@ def unflip_plain_parameters(model: nn.Module) -> tuple[str, ...]:
                     "fitting value and were restored to it"
                 )
     return tuple(said)
+
+
+def _flip_rate(model: nn.Module) -> float:
+    """Estimate the probability of a flip: one of a word's bits, the exponent's highest, always shows."""
+    parameters = [*model.parameters()]
+    shown = sum(int(certain_hits(parameter).sum()) for parameter in parameters)
+    return shown / max(sum(parameter.numel() for parameter in parameters), 1)
 
 
 def uncovered(model: nn.Module, sites: Iterable[Site]) -> tuple[str, ...]:

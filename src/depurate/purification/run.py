@@ -9,11 +9,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from depurate.analysis import compare, describe, logits, unlike_training, unrelated_anchor
+from depurate.analysis import (
+    compare,
+    describe,
+    logits,
+    read_scores,
+    settled,
+    unlike_training,
+    unrelated_anchor,
+)
 from depurate.purification.images import Benign
 from depurate.purification.lessons import counter_lesson
 from depurate.recovery import (
     Agreement,
+    LayerOutcome,
     LayerRecord,
     Lesson,
     Recipe,
@@ -21,6 +30,7 @@ from depurate.recovery import (
     first_look,
     hit_kernels,
     hit_statistics,
+    settle,
     walk,
 )
 from depurate.spans import Site, read_kernels
@@ -62,12 +72,33 @@ class Run:
         """Walk with all images and account for every layer."""
         suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
         layers: list[LayerRecord] = []
+        repaired: dict[str, LayerOutcome] = {}
         lesson = self._lesson(self.benign.all())
         for outcome in walk(suspect, purified, self.anchor, self.sites, lesson, recipe):
             used = recipe.strength if outcome.method == "soft" else None
             layers.append(replace(describe(outcome), strength=used))
+            if recipe.sparse and outcome.repair is not None:  # without its moments: they are large
+                repaired[outcome.site.name] = replace(outcome, moments=None)
             self.progress("purifying", len(layers), len(self.sites))
-        return Finished(suspect, purified, tuple(layers))
+        moved = self._settle(purified, repaired)
+        return Finished(
+            suspect,
+            purified,
+            tuple(settled(layer, moved[layer.name]) if layer.name in moved else layer for layer in layers),
+        )
+
+    def _settle(self, purified: nn.Module, repaired: Mapping[str, LayerOutcome]) -> dict[str, LayerOutcome]:
+        """Settle what sparse noise left open, together; return the outcomes of the layers that changed by it."""
+        repairs = {name: outcome.repair for name, outcome in repaired.items() if outcome.repair is not None}
+        if not repairs or not self.benign.held_back:
+            return {}
+        self.progress("settling", 0, 1)
+        changed = settle(purified, repairs, self.benign.all(), read_scores)
+        self.progress("settling", 1, 1)
+        return {
+            name: replace(repaired[name], purified=read_kernels(purified.get_submodule(name)))
+            for name in changed
+        }
 
     def methods(self, recipe: Recipe) -> set[str]:
         """Walk with all images only to see which methods layers call for."""

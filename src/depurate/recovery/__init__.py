@@ -18,6 +18,7 @@ from depurate.recovery.records import (
 )
 from depurate.recovery.refit import Refit, refit
 from depurate.recovery.robust import Repair, first_look, repair_entries
+from depurate.recovery.settle import settle
 from depurate.recovery.soft import soft_recovery
 from depurate.recovery.unflip import unflip_vector
 from depurate.recovery.walk import LayerOutcome, Recipe, walk
@@ -47,6 +48,7 @@ __all__ = [
     "hit_statistics",
     "refit",
     "repair_entries",
+    "settle",
     "soft_recovery",
     "unflip_vector",
     "walk",

@@ -39,6 +39,8 @@ class Repair:
         noise: Estimated scale of the noise, in units of the weights; None where nothing was found.
         precision: Expected share of truly hit entries among `hits`, by the model itself.
         unflipped: How many hits were explained by one bit, and restored.
+        spread: How far the truth is expected from what was filled in, same shape as `hits`; zero elsewhere and where
+            one bit explained it.
     """
 
     kernels: Tensor
@@ -48,6 +50,7 @@ class Repair:
     noise: float | None
     precision: float
     unflipped: int
+    spread: Tensor
 
 
 def repair_entries(
@@ -89,7 +92,14 @@ def repair_entries(
     if harmless == 0:  # nothing but zeros and the anchor to learn from
         filled = torch.where(known, start, received)
         return Repair(
-            filled.reshape(shape), known.reshape(shape), known.double().reshape(shape), 0.0, None, 1.0, 0
+            filled.reshape(shape),
+            known.reshape(shape),
+            known.double().reshape(shape),
+            0.0,
+            None,
+            1.0,
+            0,
+            torch.zeros(shape),
         )
     ground = Ground.of(moments)
     anchored = bool(start.any())
@@ -102,6 +112,8 @@ def repair_entries(
     values = torch.where(single, restored, predicted[found.hits])
     repaired = received.clone()
     repaired[found.hits] = values
+    spread = torch.zeros_like(found.scales)
+    spread[found.hits] = torch.where(single, 0.0, found.scales[found.hits])
     probability = torch.where(known, 1.0, found.probability)
     count = int(found.hits.sum())
     return Repair(
@@ -112,6 +124,7 @@ def repair_entries(
         found.model.noise if count > int(known.sum()) else None,
         float(probability[found.hits].mean()) if count else 1.0,
         int(single.sum()),
+        spread.reshape(shape),
     )
 
 

@@ -38,12 +38,7 @@ def unflip(values: Tensor, predicted: Tensor, scales: Tensor) -> tuple[Tensor, T
     """
     if values.dtype not in _WORDS or values.numel() == 0:
         return values, torch.zeros_like(values, dtype=torch.bool)
-    kind, width = _WORDS[values.dtype]
-    bits = torch.ones(width, dtype=torch.int64, device=values.device) << torch.arange(
-        width, device=values.device
-    )
-    powers = bits.view(kind).view(width, -1)[:, 0]
-    candidates = (values.contiguous().view(kind)[:, None] ^ powers).view(values.dtype)
+    candidates = _one_bit_away(values)
     words = candidates.double()
     apart = (words - predicted.double()[:, None]) / scales.double()[:, None]
     weight = torch.where(
@@ -82,15 +77,27 @@ def vanished(values: Tensor, known: Tensor) -> Tensor:
     return found if int(found.sum()) <= 10 * (count + 1) else torch.zeros_like(known)
 
 
-def unflip_vector(values: Tensor) -> tuple[Tensor, Tensor]:
+def _one_bit_away(values: Tensor) -> Tensor:
+    """All words that differ from each value in one bit, shape (n, bits)."""
+    kind, width = _WORDS[values.dtype]
+    bits = torch.ones(width, dtype=torch.int64, device=values.device) << torch.arange(
+        width, device=values.device
+    )
+    powers = bits.view(kind).view(width, -1)[:, 0]
+    return (values.contiguous().view(kind)[:, None] ^ powers).view(values.dtype)
+
+
+def unflip_vector(values: Tensor, rate: float = 0.0) -> tuple[Tensor, Tensor]:
     """Find the entries of a normalisation's scale or shift that one flipped bit explains, and flip it back.
 
-    Entries count as hit when they lie fifteen deviations from the median (deviations by the median as well), or
-    have vanished; only those that one bit explains are changed. Trained scales and shifts have tails of their own:
-    six deviations changed good ones.
+    Entries count as hit when they lie fifteen deviations from the median (deviations by the median as well), have
+    vanished, or are more likely flipped than not: ρ Σ_c t(c)|c| > t(v)|v| over the words c one bit away from the
+    value v, t being Student's law with six degrees of freedom around the median. Only those that one bit explains are
+    changed. Trained scales and shifts have tails of their own: six deviations alone changed good ones.
 
     Args:
         values: Shape (channels,).
+        rate: ρ, the probability of a flip for each bit, where it is known.
 
     Returns:
         A new vector, and the mask of entries restored.
@@ -111,6 +118,8 @@ def unflip_vector(values: Tensor) -> tuple[Tensor, Tensor]:
     if spread == 0:
         return values.clone(), torch.zeros_like(finite)
     suspected = ~finite | ((values - middle).abs() > _OUTLYING * spread) | vanished(values, ~finite)
+    if rate > 0 and values.dtype in _WORDS:
+        suspected |= _likely_flipped(values, middle, spread, rate)
     fixed, done = unflip(
         values[suspected], middle.expand(int(suspected.sum())), spread.expand(int(suspected.sum()))
     )
@@ -119,3 +128,11 @@ def unflip_vector(values: Tensor) -> tuple[Tensor, Tensor]:
     restored = values.clone()
     restored[suspected] = fixed
     return restored, mask
+
+
+def _likely_flipped(values: Tensor, middle: Tensor, spread: Tensor, rate: float) -> Tensor:
+    def mass(words: Tensor) -> Tensor:  # of a word, whose distance to the next is as its size
+        apart = (words.double() - middle) / spread
+        return (words.double().abs() * (1 + apart.square() / 6) ** -3.5).nan_to_num(0.0)
+
+    return rate * mass(_one_bit_away(values)).sum(1) > mass(values)
