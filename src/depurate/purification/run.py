@@ -58,7 +58,7 @@ class Run:
     progress: Progress
     triggers: tuple[Trigger, ...] = ()
 
-    def final(self, recipe: Recipe) -> Finished:
+    def final(self, recipe: Recipe, what: str = "purifying") -> Finished:
         """Walk with all images and account for every layer."""
         suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
         layers: list[LayerRecord] = []
@@ -66,18 +66,8 @@ class Run:
         for outcome in walk(suspect, purified, self.anchor, self.sites, lesson, recipe):
             used = recipe.strength if outcome.method == "soft" else None
             layers.append(replace(describe(outcome), strength=used))
-            self.progress("purifying", len(layers), len(self.sites))
+            self.progress(what, len(layers), len(self.sites))
         return Finished(suspect, purified, tuple(layers))
-
-    def methods(self, recipe: Recipe) -> set[str]:
-        """Walk with all images only to see which methods layers call for."""
-        suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
-        methods = set()
-        steps = walk(suspect, purified, self.anchor, self.sites, self.benign.all(), recipe)
-        for done, outcome in enumerate(steps, start=1):
-            methods.add(outcome.method)
-            self.progress("probing", done, len(self.sites))
-        return methods
 
     def attempt(self, recipe: Recipe, what: str, folds: Sequence[int] = (0,)) -> Agreement:
         """Recover without each fold of the images in turn and compare on it."""
