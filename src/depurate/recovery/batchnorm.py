@@ -83,8 +83,9 @@ def statistics_of_passes(passes: Passes, site: Site, skipped: Collection[int] = 
     count = 0
     mean: Tensor | None = None
     scatter: Tensor | None = None
-    for place, calls in enumerate(passes.inputs(site)):
-        for inputs in calls if place not in skipped else ():
+    places = [place for place in passes.places(site) if place not in skipped]
+    for calls in passes.inputs(site, places):
+        for inputs in calls:
             values = inputs.transpose(0, 1).flatten(1).double()
             here, spread = values.mean(1), values.var(1, correction=0) * values.shape[1]
             size = values.shape[1]

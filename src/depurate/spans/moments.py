@@ -155,23 +155,31 @@ def measure_passes(
     """
     geometry = site.geometry
     assert geometry is not None
-    images = sum(len(batch) for batch in purified.batches)
+    places = purified.places(site)
+    images = sum(len(purified.batches[place]) for place in places)
     chosen = sampling.positions(geometry.fan_in, images * site.calls, site.positions // site.calls)
     total_patches = chosen * images * site.calls
     total = _Sum(keep_all=total_patches < geometry.fan_in, every=-(-total_patches // SAMPLE))
-    for patches, wanted in _sampled(suspect, purified, site, kernels, chosen, sampling.seed):
+    for patches, wanted in _sampled(suspect, purified, site, places, kernels, chosen, sampling.seed):
         total.add(patches, wanted)
     return total.moments()
 
 
 def _sampled(
-    suspect: Passes | None, purified: Passes, site: Site, kernels: Tensor, chosen: int, seed: int
+    suspect: Passes | None,
+    purified: Passes,
+    site: Site,
+    places: range,
+    kernels: Tensor,
+    chosen: int,
+    seed: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     geometry = site.geometry
     assert geometry is not None
     generator = torch.Generator().manual_seed(seed)
-    theirs = repeat(None) if suspect is None else suspect.inputs(site)
-    for batch, ours, meant in zip(purified.batches, purified.inputs(site), theirs, strict=False):
+    theirs = repeat(None) if suspect is None else suspect.inputs(site, places)
+    batches = (purified.batches[place] for place in places)
+    for batch, ours, meant in zip(batches, purified.inputs(site, places), theirs, strict=False):
         for call, inputs in enumerate(ours):
             share = -(-chosen * len(batch) // len(inputs))
             at = _choose(len(inputs), geometry.positions(inputs), share, generator).to(inputs.device)
