@@ -93,7 +93,7 @@ def network(name: str, classes: int, models: Path | None, images: Tensor) -> nn.
     else:
         net = torchvision.models.resnet18(weights=None, num_classes=classes)
     with torch.no_grad():
-        for batch in images[:64].split(16) * 8:
+        for batch in images[:32].split(8) * 3:
             net.train()(batch)
     return net.eval()
 

@@ -86,9 +86,11 @@ def statistics_of_passes(passes: Passes, site: Site, skipped: Collection[int] = 
     places = [place for place in passes.places(site) if place not in skipped]
     for calls in passes.inputs(site, places):
         for inputs in calls:
-            values = inputs.transpose(0, 1).flatten(1).double()
-            here, spread = values.mean(1), values.var(1, correction=0) * values.shape[1]
-            size = values.shape[1]
+            # About the mean, so that nothing cancels; in plain sums, which take a third of the time of `var`.
+            axes, values = [0, *range(2, inputs.ndim)], inputs.double()
+            centre = values.mean(axes, keepdim=True)
+            here, spread = centre.flatten(), (values - centre).square_().sum(axes)
+            size = inputs.numel() // inputs.shape[1]
             if mean is None or scatter is None:
                 mean, scatter, count = here, spread, size
                 continue

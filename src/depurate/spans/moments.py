@@ -20,7 +20,7 @@ GRAM_ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5}
 # Patches multiplied at a time, at least: sums of wide layers would cost more than products of few patches.
 _CHUNK = 2048
 # Columns in a block of a second moment; blocks above the diagonal are the transposed ones below it.
-_BLOCK = 1024
+_BLOCK = 512
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
@@ -162,11 +161,14 @@ class _Runner(greenlet):
         # Not the layer's input alone: callers up the stack keep theirs, and a residual block what it will add.
         frame, found = self.gr_frame, {}
         while frame is not None:
-            for value in gc.get_referents(frame):  # unlike f_locals it leaves no copy behind that keeps them alive
+            names = frame.f_locals
+            for value in names.values():
                 for tensor in value if isinstance(value, tuple | list) else (value,):
                     if isinstance(tensor, Tensor):
                         storage = tensor.untyped_storage()
                         found[storage.data_ptr()] = storage.nbytes()
+            if isinstance(names, dict):  # a copy (before Python 3.13) that would keep the tensors alive
+                names.clear()
             frame = frame.f_back
         found.pop(self._batch.untyped_storage().data_ptr(), None)
         return sum(found.values())
