@@ -3,10 +3,10 @@
     python benchmarks/purification_speed.py [--data DATA] [--models MODELS] [--network resnet18,resnet14]
         [--method auto,soft] [--images 500] [--classes 10] [--out table.json]
 
-DATA holds cifar10/test.zip (class folders); without it scikit-learn's digits are enlarged. ResNet-18 is torchvision's with
-random weights and BatchNorm statistics from these images, because speed does not depend on what was learnt; ResNet-14 is
-the backdoored checkpoint in MODELS, or random likewise. Every pair of network and method runs in a process of its own,
-so that its peak of resident memory is its own. Stages are those that the progress callback names; a stage's peak is the
+DATA holds cifar10/test.zip (class folders); without it scikit-learn's digits are enlarged. ResNet-18 is torchvision's
+with random weights and BatchNorm statistics from these images; ResNet-14 is the backdoored checkpoint in MODELS, or
+random likewise. Every pair of network and method runs in a process of its own, so that its peak of resident memory is
+its own (building the network is in it). Stages are those that the progress callback names; a stage's peak is the
 highest so far.
 """
 
