@@ -237,3 +237,22 @@ def test_a_wide_layer_with_few_images_never_makes_a_square_of_its_fan_in():
     assert recovered.shape == (1, 10, fan_in + 1)
     largest = max(event.cpu_memory_usage for event in seen.events())
     assert largest < 40 * fan_in * 8 * 4, "a hundredth of a square of the fan-in in float64 is 50 MB"
+
+
+def test_a_width_that_is_called_sure_is_that_of_the_eigenvalues():
+    torch.manual_seed(0)
+    for rank in (10, 29, 31, 35):  # a square factor would be nearly singular by chance
+        x = (torch.randn(1, 200, rank) @ torch.randn(rank, 40)).double()
+        moments = Moments(200, (x.mT @ x) / 200, None, x.float(), None)
+        assert moments.surely_wider(0, 0.75) == (rank > 30)
+        assert span_of(moments, 0).rank == rank
+
+
+def test_wide_layers_in_blocks_and_chunks_give_the_moments_of_all_patches():
+    torch.manual_seed(0)
+    net, images = nn.Sequential(nn.Linear(1100, 3)), torch.randn(2500, 1100)
+    site = find_sites(net, images[:2])[0]
+    moments = measure(net, net, site, list(images.split(30)), EVERYTHING)
+    x = torch.cat([images, torch.ones(2500, 1)], 1).double()
+    torch.testing.assert_close(moments.gram[0], x.mT @ x / 2500, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(moments.gram, moments.gram.mT)

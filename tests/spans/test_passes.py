@@ -95,3 +95,25 @@ def test_gradients_are_off_in_a_pass_and_as_before_around_it():
         for inputs in passes.inputs(sites[2]):
             assert not inputs[0].requires_grad
             assert torch.is_grad_enabled()
+
+
+def test_a_batch_that_is_there_twice_passes_once():
+    net, batch = network(), torch.randn(4, 1, 8, 8)
+    sites, runs = find_sites(net, batch), []
+    net[0].register_forward_hook(lambda *_: runs.append(1))
+    with Passes(net, sites, [batch, batch.clone(), batch]) as passes:
+        for site in sites:
+            first, _, last = passes.inputs(site)
+            torch.testing.assert_close(first, last)
+    assert len(runs) == 2
+
+
+def test_where_not_all_can_be_held_evenly_spread_batches_are_looked_at_but_enough_images():
+    net, batches = network(), list(torch.randn(1024, 1, 8, 8).split(32))
+    site = find_sites(net, batches[0])[1]
+    held = 32 * 3 * 36 * 4  # what one batch brings to the second layer, and all that is kept of it
+    for limit, places in ((32 * held, range(32)), (16 * held, range(0, 32, 2)), (held, range(0, 32, 4))):
+        with Passes(net, [site], batches, held=limit) as passes:
+            assert passes.places(site) == places
+            for place, inputs in zip(places, passes.inputs(site, places), strict=True):
+                torch.testing.assert_close(inputs, from_the_start(net, site, batches[place]))

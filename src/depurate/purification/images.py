@@ -48,6 +48,11 @@ class Benign:
         """Batches of all images."""
         return self._batches(self.images)
 
+    def some(self, numbers: int) -> list[Tensor]:
+        """Evenly spread batches of about so many numbers in all, where all images have more."""
+        batches = self.all()
+        return batches[:: max(1, -(-self.images.numel() // numbers))]
+
     def _batches(self, images: Tensor) -> list[Tensor]:
         size = max(1, min(128, _NUMBERS_A_BATCH // max(1, images[0].numel()))) if len(images) else 1
         return [*torch.split(images, size)] if len(images) else []

@@ -13,6 +13,11 @@ from depurate.triggers import Trigger
 # Moves of the copies, in pixels; wider images take proportionally wider ones.
 _MOVES = ((2, -1), (-1, 2))
 _MOVES_FOR = 32
+# Numbers in all copies together, at most: of large pictures each copy is made of every k-th batch only. A quarter of
+# the copies gave the same figures (ResNet-14 at strength 0.1: 82.6/3.4 with all, 82.5/3.2 with a quarter).
+_MOST_NUMBERS = 1 << 26
+# But of so many images at least.
+_FEWEST_COPIES = 64
 
 
 def counter_lesson(batches: list[Tensor], triggers: Sequence[Trigger]) -> Lesson:
@@ -35,11 +40,21 @@ def counter_lesson(batches: list[Tensor], triggers: Sequence[Trigger]) -> Lesson
         >>> [float(batch.mean()) for batch in lesson.shown], len(lesson.meant), sorted(lesson.artificial)
         ([0.0, 0.0, 0.0, 1.0], 4, [1, 2, 3])
     """
-    moved = [_moved(batch, move) for move in _MOVES for batch in batches]
-    marked = [trigger.on(batch) for trigger in triggers for batch in batches]
+    every = _stride(batches, len(_MOVES) + len(triggers))
+    parts = [batches[start % every :: every] for start in range(len(_MOVES) + len(triggers))]
+    moved = [_moved(batch, move) for move, part in zip(_MOVES, parts, strict=False) for batch in part]
+    taught = parts[len(_MOVES) :]
+    marked = [trigger.on(batch) for trigger, part in zip(triggers, taught, strict=True) for batch in part]
     shown = [*batches, *moved, *marked]
-    meant = [*batches, *moved, *(batch for _ in triggers for batch in batches)]
+    meant = [*batches, *moved, *(batch for part in taught for batch in part)]
     return Lesson(shown, meant, frozenset(range(len(batches), len(shown))))
+
+
+def _stride(batches: list[Tensor], kinds: int) -> int:
+    numbers = kinds * sum(batch.numel() for batch in batches)
+    images = sum(len(batch) for batch in batches)
+    most = min(len(batches), images // _FEWEST_COPIES)
+    return max(1, min(most, -(-numbers // _MOST_NUMBERS)))
 
 
 def _moved(batch: Tensor, move: tuple[int, int]) -> Tensor:

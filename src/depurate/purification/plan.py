@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 
 from depurate.purification.backdoor import Watch, describe_screening
 from depurate.purification.run import Finished, Run
-from depurate.purification.strength import DEFAULT_STRENGTH, choose_strength
+from depurate.purification.strength import DEFAULT_STRENGTH, choose_strength, strongest_tolerated
 from depurate.recovery import Agreement, Recipe, Trial
 from depurate.triggers import Screening
 
@@ -47,6 +47,7 @@ class Plan:
         trials: Strengths tried.
         warnings: What the user must know.
         screening: What the search for triggers found, where one was made.
+        done: The final walk, where deciding took it already.
     """
 
     run: Run
@@ -54,6 +55,7 @@ class Plan:
     trials: tuple[Trial, ...] = ()
     warnings: tuple[str, ...] = ()
     screening: Screening | None = None
+    done: Finished | None = None
 
 
 def make_plan(
@@ -100,7 +102,7 @@ def finish(plan: Plan, watch: Watch) -> tuple[Finished, tuple[str, ...]]:
     Returns:
         The outcome, and what is left to say of triggers that still work.
     """
-    done = plan.run.final(plan.recipe)
+    done = plan.done or plan.run.final(plan.recipe)
     found, run = plan.screening, plan.run
     if found is None or not found.flagged:
         return done, ()
@@ -121,9 +123,10 @@ def finish(plan: Plan, watch: Watch) -> tuple[Finished, tuple[str, ...]]:
 def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_at: RecipeAt) -> Plan:
     # Exact recovery first: where certificates hold, nothing has to be looked for. With all images: a span that
     # lacks those held back need not hold what training did with them.
-    used = run.methods(recipe_at(None))
+    certain = run.final(recipe_at(None), "probing")
+    used = {layer.method for layer in certain.layers}
     if used <= {"exact", "filled", "statistics"}:
-        return Plan(run, recipe_at(None))
+        return Plan(run, recipe_at(None), done=certain)
     method = "auto" if "exact" in used else "soft"
 
     def recipe_of(candidate: float | None) -> Recipe:
@@ -136,12 +139,12 @@ def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_a
         if strength is not None or not run.benign.held_back:
             return Plan(run, recipe_of(strength or DEFAULT_STRENGTH), (), said, found)
         # A trigger is the better guide: one part held back will do.
-        quick = cache(_attempts(run, recipe_of)[0])
-        trials = choose_strength(quick, quick, _COUNTER_STRENGTHS, _COUNTER_LOSS)
+        quick, _ = _attempts(run, recipe_of)
+        trials = strongest_tolerated(quick, _COUNTER_STRENGTHS, _COUNTER_LOSS)
         return Plan(run, recipe_of(_chosen(trials)), trials, said, found)
     if strength is not None:
         return Plan(run, recipe_of(strength), (), said, found)
-    return Plan(run, recipe_at(None), (), said, found)
+    return Plan(run, recipe_at(None), (), said, found, certain)
 
 
 def _believable(run: Run, recipe: Recipe, share: float) -> bool:

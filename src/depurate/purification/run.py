@@ -36,6 +36,9 @@ from depurate.recovery import (
 from depurate.spans import Site, read_kernels
 from depurate.triggers import Trigger
 
+# Numbers in the images that failure signatures are looked for with: 222 of 224 x 224 pixels, all of most others.
+_LOOKED_AT = 1 << 25
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -68,7 +71,7 @@ class Run:
     progress: Progress
     triggers: tuple[Trigger, ...] = ()
 
-    def final(self, recipe: Recipe) -> Finished:
+    def final(self, recipe: Recipe, what: str = "purifying") -> Finished:
         """Walk with all images and account for every layer."""
         suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
         layers: list[LayerRecord] = []
@@ -79,7 +82,7 @@ class Run:
             layers.append(replace(describe(outcome), strength=used))
             if recipe.sparse and outcome.repair is not None:  # without its moments: they are large
                 repaired[outcome.site.name] = replace(outcome, moments=None)
-            self.progress("purifying", len(layers), len(self.sites))
+            self.progress(what, len(layers), len(self.sites))
         moved = self._settle(purified, repaired)
         return Finished(
             suspect,
@@ -99,16 +102,6 @@ class Run:
             name: replace(repaired[name], purified=read_kernels(purified.get_submodule(name)))
             for name in changed
         }
-
-    def methods(self, recipe: Recipe) -> set[str]:
-        """Walk with all images only to see which methods layers call for."""
-        suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
-        methods = set()
-        steps = walk(suspect, purified, self.anchor, self.sites, self.benign.all(), recipe)
-        for done, outcome in enumerate(steps, start=1):
-            methods.add(outcome.method)
-            self.progress("probing", done, len(self.sites))
-        return methods
 
     def attempt(self, recipe: Recipe, what: str, folds: Sequence[int] = (0,)) -> Agreement:
         """Recover without each fold of the images in turn and compare on it."""
@@ -154,7 +147,7 @@ class Run:
 
     def signatures(self, suspect: nn.Module) -> tuple[str, ...]:
         """Failure signatures of the ground that the recovery stands on; `suspect` has its certain hits filled."""
-        used, batches = len(self.benign.images), self.benign.all()
+        used, batches = len(self.benign.images), self.benign.some(_LOOKED_AT)
         seen = list(unlike_training(suspect, self.sites, batches, logits(suspect, batches)))
         seen += unrelated_anchor(suspect, self.anchor, self.sites)
         if not self.benign.held_back:

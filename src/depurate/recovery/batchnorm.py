@@ -83,11 +83,14 @@ def statistics_of_passes(passes: Passes, site: Site, skipped: Collection[int] = 
     count = 0
     mean: Tensor | None = None
     scatter: Tensor | None = None
-    for place, calls in enumerate(passes.inputs(site)):
-        for inputs in calls if place not in skipped else ():
-            values = inputs.transpose(0, 1).flatten(1).double()
-            here, spread = values.mean(1), values.var(1, correction=0) * values.shape[1]
-            size = values.shape[1]
+    places = [place for place in passes.places(site) if place not in skipped]
+    for calls in passes.inputs(site, places):
+        for inputs in calls:
+            # About the mean, so that nothing cancels; in plain sums, which take a third of the time of `var`.
+            axes, values = [0, *range(2, inputs.ndim)], inputs.double()
+            centre = values.mean(axes, keepdim=True)
+            here, spread = centre.flatten(), (values - centre).square_().sum(axes)
+            size = inputs.numel() // inputs.shape[1]
             if mean is None or scatter is None:
                 mean, scatter, count = here, spread, size
                 continue

@@ -32,6 +32,9 @@ from depurate.spans import (
 _WIDEST_SPAN = 0.75
 _PROBED = 2
 _PROBE_ITERATIONS = 8
+# Layers wider than this are looked at with two patches a direction first: mostly that shows a span too wide.
+_FIRST_LOOK = Sampling(per_fan_in=2, least=0)
+_WORTH_A_LOOK = 1024
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,11 @@ def _layer(pair: _Pair, anchor: Mapping[str, Tensor], site: Site, recipe: Recipe
     _write_to(networks, site, kernels)
     # Without soft recovery nothing is asked of the suspect, so it need not run.
     theirs = None if recipe.strength is None else pair.theirs
+    moments = None if hits.any() else _too_wide(pair, site, kernels, recipe)
+    if moments is not None:
+        return LayerOutcome(
+            site, "none", received, start, kernels, hits, moments, anchored=origin is not None
+        )
     moments = measure_passes(theirs, pair.ours, site, kernels, recipe.sampling)
     if hits.any() and recipe.method != "robust":  # which fills them itself, from what it trusts
         kernels = fill_entries(kernels, hits, start, moments)
@@ -183,6 +191,19 @@ def _layer(pair: _Pair, anchor: Mapping[str, Tensor], site: Site, recipe: Recipe
     return outcome
 
 
+def _too_wide(pair: _Pair, site: Site, kernels: Tensor, recipe: Recipe) -> Moments | None:
+    """A first look at a layer that only exact recovery might change: its moments if its span is too wide for that."""
+    assert site.geometry is not None
+    only_exact = recipe.method == "auto" and recipe.strength is None and not recipe.repairs
+    if not only_exact or site.geometry.fan_in <= _WORTH_A_LOOK:
+        return None
+    look = replace(_FIRST_LOOK, seed=recipe.sampling.seed)
+    seen = measure_passes(None, pair.ours, site, kernels, look)
+    every = max(recipe.sampling.least, recipe.sampling.per_fan_in * site.geometry.fan_in)
+    wide = any(seen.surely_wider(group, _WIDEST_SPAN, every) for group in range(len(kernels)))
+    return seen if wide else None
+
+
 def _write_to(networks: tuple[nn.Module, ...], site: Site, kernels: Tensor) -> None:
     for network in networks:
         write_kernels(network.get_submodule(site.name), kernels)
@@ -193,7 +214,7 @@ def _recover(outcome: LayerOutcome, recipe: Recipe) -> LayerOutcome:
     if recipe.method in ("exact", "auto"):
         groups = range(len(outcome.suspect))
         forced = recipe.method == "exact"
-        if forced or not any(outcome.moments.fills_space(group) for group in groups):
+        if forced or not any(_hopeless(outcome.moments, group) for group in groups):
             spans = [span_of(outcome.moments, group) for group in groups]
             if forced or all(
                 _probe(span, outcome, group, recipe.rounding) for group, span in enumerate(spans)
@@ -205,6 +226,10 @@ def _recover(outcome: LayerOutcome, recipe: Recipe) -> LayerOutcome:
         return outcome
     recovered = soft_recovery(outcome.moments, outcome.anchor, recipe.strength)
     return replace(outcome, method="soft", purified=recovered)
+
+
+def _hopeless(moments: Moments, group: int) -> bool:
+    return moments.fills_space(group) or moments.surely_wider(group, _WIDEST_SPAN)
 
 
 def _probe(span: Span, outcome: LayerOutcome, group: int, rounding: float) -> bool:

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from depurate.spans.moments import Moments
+from depurate.spans.moments import GRAM_ROUNDING, SAMPLE, Moments
 
 # Singular values below this share of the largest are rounding, by the precision the patches were computed in.
 _ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5}
-# Eigenvalues of a Gram matrix carry the rounding of the products: directions weaker than its root are lost in it.
-_GRAM_ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5}
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,8 @@ def span_of(moments: Moments, group: int, *, at_most: int | None = None) -> Span
     Args:
         moments: Of the layer.
         group: Which group of the layer's kernels.
-        at_most: With a larger fan_in than this, use the sampled patches, which yields at most 1,024 directions;
-            good enough to look at, never to certify with.
+        at_most: With more numbers a patch than this, use a sample of the patches, which yields at most 1,024
+            directions; good enough to look at, never to certify with.
 
     Returns:
         The basis, down to the precision in which the patches were computed.
@@ -70,14 +68,16 @@ def span_of(moments: Moments, group: int, *, at_most: int | None = None) -> Span
     dtype = torch.float64 if moments.rows.dtype == torch.float64 else torch.float32
     limit = _ROUNDING[dtype]
     fan_in = moments.rows.shape[2]
-    sampled = moments.gram is not None and at_most is not None and fan_in > at_most
+    many = moments.gram is not None or moments.rows.shape[1] > SAMPLE
+    sampled = many and at_most is not None and fan_in > at_most
     if sampled:
-        values, vectors = _leading(moments.rows[group].double())
-        kept = values > values[:1] * max(limit**2, _GRAM_ROUNDING[torch.float64])
+        rows = moments.rows[group]
+        values, vectors = _leading(rows[:: -(-len(rows) // SAMPLE)].double())
+        kept = values > values[:1] * max(limit**2, GRAM_ROUNDING[torch.float64])
     elif moments.gram is not None:
         values, vectors = torch.linalg.eigh(moments.gram[group])
         values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-        kept = values > values[:1] * _GRAM_ROUNDING[dtype]
+        kept = values > values[:1] * GRAM_ROUNDING[dtype]
     else:
         _, roots, right = torch.linalg.svd(moments.rows[group].double(), full_matrices=False)
         values, vectors = roots.square(), right.mT

@@ -14,7 +14,13 @@ from depurate.spans.passes import Passes
 from depurate.spans.sites import Site
 
 # Patches kept beside their second moment, to look at the span without its eigenvalues.
-_SAMPLE = 1024
+SAMPLE = 1024
+# Eigenvalues of a Gram matrix carry the rounding of the products: directions weaker than its root are lost in it.
+GRAM_ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5}
+# Patches multiplied at a time, at least: sums of wide layers would cost more than products of few patches.
+_CHUNK = 2048
+# Columns in a block of a second moment; blocks above the diagonal are the transposed ones below it.
+_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Sampling:
         1
     """
 
-    per_fan_in: int = 16
+    per_fan_in: int = 8
     least: int = 20_000
     seed: int = 0
 
@@ -81,6 +87,33 @@ class Moments:
         )
         return bool(torch.linalg.cholesky_ex(shifted).info == 0)
 
+    def surely_wider(self, group: int, share: float, patches: int | None = None) -> bool:
+        """Whether the patches of a group surely span more than a share of all directions, without eigenvalues.
+
+        Sylvester: E[x̃x̃ᵀ] − τI has as many positive pivots as E[x̃x̃ᵀ] has eigenvalues above τ, here above the
+        rounding of the largest one, which the Frobenius norm bounds. N patches of which these are a part have at
+        least count/N of each of their eigenvalues.
+
+        Args:
+            group: Which group of the layer's kernels.
+            share: Of the fan-in.
+            patches: N, where these were only a first look; None where they are all.
+
+        Returns:
+            True only where it is sure; always False for float64, whose finer limit pivots cannot resolve.
+        """
+        if self.gram is None or self.rows.dtype == torch.float64:
+            return False
+        gram = self.gram[group]
+        floor = GRAM_ROUNDING[torch.float32] * torch.linalg.matrix_norm(gram)
+        shifted = gram.clone()
+        shifted.diagonal().sub_(floor * max(1.0, (patches or self.count) / self.count))
+        factor, pivots = torch.linalg.ldl_factor(shifted)
+        # Blocks of two, which negative pivots mark, have one eigenvalue of either sign.
+        single = pivots > 0
+        above = int((factor.diagonal()[single] > 0).sum()) + int((~single).sum()) // 2
+        return above > share * len(gram)
+
 
 def measure(
     suspect: nn.Module, purified: nn.Module, site: Site, batches: list[Tensor], sampling: Sampling
@@ -122,23 +155,31 @@ def measure_passes(
     """
     geometry = site.geometry
     assert geometry is not None
-    images = sum(len(batch) for batch in purified.batches)
+    places = purified.places(site)
+    images = sum(len(purified.batches[place]) for place in places)
     chosen = sampling.positions(geometry.fan_in, images * site.calls, site.positions // site.calls)
     total_patches = chosen * images * site.calls
-    total = _Sum(keep_all=total_patches < geometry.fan_in, every=-(-total_patches // _SAMPLE))
-    for patches, wanted in _sampled(suspect, purified, site, kernels, chosen, sampling.seed):
+    total = _Sum(keep_all=total_patches < geometry.fan_in, every=-(-total_patches // SAMPLE))
+    for patches, wanted in _sampled(suspect, purified, site, places, kernels, chosen, sampling.seed):
         total.add(patches, wanted)
     return total.moments()
 
 
 def _sampled(
-    suspect: Passes | None, purified: Passes, site: Site, kernels: Tensor, chosen: int, seed: int
+    suspect: Passes | None,
+    purified: Passes,
+    site: Site,
+    places: range,
+    kernels: Tensor,
+    chosen: int,
+    seed: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     geometry = site.geometry
     assert geometry is not None
     generator = torch.Generator().manual_seed(seed)
-    theirs = repeat(None) if suspect is None else suspect.inputs(site)
-    for batch, ours, meant in zip(purified.batches, purified.inputs(site), theirs, strict=False):
+    theirs = repeat(None) if suspect is None else suspect.inputs(site, places)
+    batches = (purified.batches[place] for place in places)
+    for batch, ours, meant in zip(batches, purified.inputs(site, places), theirs, strict=False):
         for call, inputs in enumerate(ours):
             share = -(-chosen * len(batch) // len(inputs))
             at = _choose(len(inputs), geometry.positions(inputs), share, generator).to(inputs.device)
@@ -166,6 +207,7 @@ class _Sum:
         self.cross: Tensor | None = None
         self.rows: list[Tensor] = []
         self.wanted: list[Tensor] = []
+        self.waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(self, patches: Tensor, wanted: Tensor) -> None:
         skip = -self.count % self.every
@@ -174,19 +216,40 @@ class _Sum:
             self.rows.append(patches)
             self.wanted.append(wanted)
             return
-        # Products in the layer's own precision, sums in float64: one batch is too short for rounding to matter.
-        gram = (patches.mT @ patches).double()
-        cross = (wanted.mT @ patches).double()
-        self.gram = gram if self.gram is None else self.gram.add_(gram)
-        self.cross = cross if self.cross is None else self.cross.add_(cross)
         # A copy: a slice would keep all patches of the batch in memory.
         self.rows.append(patches[:, skip :: self.every].clone())
+        self.waiting.append((patches, wanted))
+        if sum(waiting.shape[1] for waiting, _ in self.waiting) >= min(_CHUNK, patches.shape[2]):
+            self._multiply()
+
+    def _multiply(self) -> None:
+        if not self.waiting:
+            return
+        patches, wanted = (
+            parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+            for parts in zip(*self.waiting, strict=True)
+        )
+        self.waiting.clear()
+        groups, _, fan_in = patches.shape
+        if self.gram is None or self.cross is None:
+            self.gram = patches.new_zeros(groups, fan_in, fan_in, dtype=torch.float64)
+            self.cross = patches.new_zeros(groups, wanted.shape[2], fan_in, dtype=torch.float64)
+        # Products in the layer's own precision, sums in float64: one chunk is too short for rounding to matter.
+        for start in range(0, fan_in, _BLOCK):
+            end = start + _BLOCK
+            self.gram[:, start:end, :end] += patches[:, :, start:end].mT @ patches[:, :, :end]
+        self.cross += wanted.mT @ patches
 
     def moments(self) -> Moments:
-        rows = torch.cat(self.rows, dim=1)
         if self.keep_all:
-            return Moments(self.count, None, None, rows, torch.cat(self.wanted, dim=1))
+            rows, wanted = torch.cat(self.rows, dim=1), torch.cat(self.wanted, dim=1)
+            return Moments(self.count, None, None, rows, wanted)
+        self._multiply()
         assert self.gram is not None
         assert self.cross is not None
-        rows = rows[:, :: -(-rows.shape[1] // _SAMPLE)]
-        return Moments(self.count, self.gram / self.count, self.cross / self.count, rows, None)
+        for start in range(_BLOCK, self.gram.shape[1], _BLOCK):
+            end = start + _BLOCK
+            self.gram[:, :start, start:end] = self.gram[:, start:end, :start].mT
+        rows = torch.cat(self.rows, dim=1)
+        rows = rows[:, :: -(-rows.shape[1] // SAMPLE)]
+        return Moments(self.count, self.gram.div_(self.count), self.cross.div_(self.count), rows, None)

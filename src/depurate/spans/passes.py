@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from depurate.spans.sites import Site, run_to
 
-# Bytes of layer inputs that stopped passes may hold; beyond it a batch is run again from its start.
+# Bytes that stopped passes may hold; beyond it a batch is run again from its start.
 _HELD = 1 << 29
+# Where not all batches can be held at a layer, so many images at least are taken there.
+_FEWEST = 256
 
 
 class Passes:
@@ -27,7 +29,8 @@ class Passes:
         model: The network, in evaluation mode.
         sites: Layers at which passes may stop.
         batches: Inputs, each of shape (n, c, h, w).
-        held: Bytes of layer inputs to hold at most.
+            A tensor that is there twice passes once.
+        held: Bytes to hold at most, counting what the network itself keeps in a stopped pass.
 
     Example:
         >>> from depurate.spans import find_sites
@@ -46,6 +49,8 @@ class Passes:
         self.batches = batches
         self._model = model
         self._held = held
+        first = {id(batch): place for place, batch in reversed(list(enumerate(batches)))}
+        self._pass_of = [first[id(batch)] for batch in batches]
         self._runners: list[_Runner | None] = [None] * len(batches)
         self._handles = [
             model.get_submodule(site.name).register_forward_pre_hook(_stop_at(site.name)) for site in sites
@@ -62,10 +67,28 @@ class Passes:
         for place in range(len(self.batches)):
             self._drop(place)
 
-    def inputs(self, site: Site) -> Iterator[list[Tensor]]:
+    def places(self, site: Site) -> range:
+        """Which batches to look at in a layer: all, or evenly spread ones where all cannot be held there.
+
+        Early layers of large pictures hold the most and need the fewest: each picture has thousands of patches there.
+        The batches left out start when a later layer asks for them, with the layers before it as they are then.
+        """
+        count = len(self.batches)
+        if site.calls > 1 or count < 2:
+            return range(count)
+        self._held_inputs(site, 0)
+        stopped = self._runners[0]
+        wanted = 0 if stopped is None else stopped.size * count
+        most = sum(len(batch) for batch in self.batches) // _FEWEST
+        return range(0, count, max(1, min(most, -(-wanted // max(1, self._held)))))
+
+    def inputs(self, site: Site, places: Sequence[int] | None = None) -> Iterator[list[Tensor]]:
         """Yield what each batch in turn brings to a layer, one tensor a call (none if it never gets there)."""
-        for place, batch in enumerate(self.batches):
-            yield self._collected(site, batch) if site.calls > 1 else self._held_inputs(site, place)
+        for place in range(len(self.batches)) if places is None else places:
+            if site.calls > 1:
+                yield self._collected(site, self.batches[place])
+            else:
+                yield self._held_inputs(site, self._pass_of[place])
 
     def _collected(self, site: Site, batch: Tensor) -> list[Tensor]:
         # A shared layer feeds itself: all its calls belong to one pass with its present weights.
@@ -105,11 +128,8 @@ class _Runner(greenlet):
         self._wanted: str | None = None
         self._at: str | None = None
         self.inputs: Tensor | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes of the inputs it is held at."""
-        return 0 if self.inputs is None else self.inputs.numel() * self.inputs.element_size()
+        # Bytes that it holds where it is stopped.
+        self.size = 0
 
     def advance(self, name: str) -> bool:
         """Go on until the layer is reached; False when the pass ended without it."""
@@ -120,6 +140,7 @@ class _Runner(greenlet):
             with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 self.parent = greenlet.getcurrent()
                 self.switch()
+            self.size = self._bytes()
         return self._at == name
 
     def reached(self, name: str, inputs: Tensor) -> None:
@@ -135,6 +156,22 @@ class _Runner(greenlet):
         self.inputs = None
         if self and not self.dead:
             self.throw()
+
+    def _bytes(self) -> int:
+        # Not the layer's input alone: callers up the stack keep theirs, and a residual block what it will add.
+        frame, found = self.gr_frame, {}
+        while frame is not None:
+            names = frame.f_locals
+            for value in names.values():
+                for tensor in value if isinstance(value, tuple | list) else (value,):
+                    if isinstance(tensor, Tensor):
+                        storage = tensor.untyped_storage()
+                        found[storage.data_ptr()] = storage.nbytes()
+            if isinstance(names, dict):  # a copy (before Python 3.13) that would keep the tensors alive
+                names.clear()
+            frame = frame.f_back
+        found.pop(self._batch.untyped_storage().data_ptr(), None)
+        return sum(found.values())
 
     def _pass(self) -> None:
         self._model(self._batch)
