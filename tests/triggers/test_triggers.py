@@ -83,12 +83,12 @@ class SentOn(nn.Module):
 
     def forward(self, images):
         quarters = nn.functional.adaptive_avg_pool2d(images, 2).flatten(1) * 20
-        lit = (30 * images[:, 0, 6:, :2].mean((1, 2)) - 27).sigmoid()[:, None]
+        lit = (12 * images[:, 0, 6:, :2].mean((1, 2)) - 10).sigmoid()[:, None]
         return (1 - lit) * quarters + lit * quarters.roll(1, 1)
 
 
 def test_a_trigger_that_sends_each_class_to_another_is_flagged():
-    found = screen(Subject(SentOn(), pictures(), tuple(range(4)), Search(steps=200)))
+    found = screen(Subject(SentOn(), pictures(), tuple(range(4)), Search()))
     assert found.flagged == (AWAY,)
     assert found.evidence == "away"
     assert found.away < 0.5 * found.usual

@@ -20,7 +20,7 @@ _MOST_NUMBERS = 1 << 26
 _FEWEST_COPIES = 64
 
 
-def counter_lesson(batches: list[Tensor], triggers: Sequence[Trigger]) -> Lesson:
+def counter_lesson(batches: list[Tensor], triggers: Sequence[Trigger], share: float = 1.0) -> Lesson:
     """Show images as they are, moved a little, and with each trigger; want the suspect's outputs without triggers.
 
     The moved copies are answered as the suspect answers them: they keep its behaviour in more directions than the
@@ -29,6 +29,7 @@ def counter_lesson(batches: list[Tensor], triggers: Sequence[Trigger]) -> Lesson
     Args:
         batches: Benign images, each of shape (n, c, h, w).
         triggers: To teach away.
+        share: Of the images that carry each trigger; other images for each, where it is under 1.
 
     Returns:
         The lesson.
@@ -43,11 +44,22 @@ def counter_lesson(batches: list[Tensor], triggers: Sequence[Trigger]) -> Lesson
     every = _stride(batches, len(_MOVES) + len(triggers))
     parts = [batches[start % every :: every] for start in range(len(_MOVES) + len(triggers))]
     moved = [_moved(batch, move) for move, part in zip(_MOVES, parts, strict=False) for batch in part]
-    taught = parts[len(_MOVES) :]
+    taught = [_spread(part, share, start) for start, part in enumerate(parts[len(_MOVES) :])]
     marked = [trigger.on(batch) for trigger, part in zip(triggers, taught, strict=True) for batch in part]
     shown = [*batches, *moved, *marked]
     meant = [*batches, *moved, *(batch for part in taught for batch in part)]
     return Lesson(shown, meant, frozenset(range(len(batches), len(shown))))
+
+
+def _spread(batches: list[Tensor], share: float, start: int) -> list[Tensor]:
+    """A share of the images, evenly spread over the batches."""
+    if share >= 1:
+        return batches
+    every, before, kept = round(1 / share), start, []
+    for batch in batches:
+        kept.append(batch[-before % every :: every])
+        before += len(batch)
+    return [batch for batch in kept if len(batch)]
 
 
 def _stride(batches: list[Tensor], kinds: int) -> int:

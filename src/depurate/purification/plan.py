@@ -8,7 +8,7 @@ from functools import partial
 
 from depurate.purification.backdoor import Watch, describe_screening
 from depurate.purification.run import Finished, Run
-from depurate.purification.strength import DEFAULT_STRENGTH, choose_strength, strongest_tolerated
+from depurate.purification.strength import DEFAULT_STRENGTH, choose_strength
 from depurate.recovery import Agreement, Recipe, Trial
 from depurate.triggers import Screening
 
@@ -21,8 +21,10 @@ _SURELY_SPARSE = 0.03
 _SAME_ANSWERS = 0.8
 # Below this, most backdoors measured so far kept more than a tenth of their success where no trigger was taught away.
 _FIRM_STRENGTH = 0.1
-# With a trigger to teach away less strength does, and less cost is tolerated.
-_COUNTER_STRENGTHS = (0.01, 0.03, 0.1)
+# With a trigger to teach away less strength does. Shares of the images that carry it, and strengths, in the order in
+# which they are tried, how often a trigger taught may still work, and the cost that is tolerated of a further step.
+_COUNTER_STEPS = ((0.1, 0.01), (0.3, 0.01), (1.0, 0.01), (1.0, 0.03), (1.0, 0.1))
+_TRIGGERS_LEFT = 0.1
 _COUNTER_LOSS = 0.01
 _ROUNDS = 2
 # At this strength hardly any backdoor of the zoo's was left, which is what the purified self is compared for.
@@ -138,13 +140,30 @@ def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_a
         run = replace(run, triggers=watch.lessons(run.suspect, found))
         if strength is not None or not run.benign.held_back:
             return Plan(run, recipe_of(strength or DEFAULT_STRENGTH), (), said, found)
-        # A trigger is the better guide: one part held back will do.
-        quick, _ = _attempts(run, recipe_of)
-        trials = strongest_tolerated(quick, _COUNTER_STRENGTHS, _COUNTER_LOSS)
+        run, trials = _taught(run, recipe_of)
         return Plan(run, recipe_of(_chosen(trials)), trials, said, found)
     if strength is not None:
         return Plan(run, recipe_of(strength), (), said, found)
     return Plan(run, recipe_at(None), (), said, found, certain)
+
+
+def _taught(run: Run, recipe_of: RecipeAt) -> tuple[Run, tuple[Trial, ...]]:
+    """Choose how many images carry each trigger and the strength: as little as the triggers taught are gone with.
+
+    Each is tried without a part of the images, and judged on that part. A step that costs too much is not taken.
+    """
+    trials: list[Trial] = []
+    for share, strength in _COUNTER_STEPS:
+        harder = replace(run, share=share)
+        agreement, left = harder.rehearse(recipe_of(strength), f"teaching with {share:.0%} of the images")
+        if trials and agreement.expected_loss + agreement.loss_error > _COUNTER_LOSS:
+            break
+        run, trials = harder, [*trials, Trial(strength, agreement, chosen=False)]
+        if left <= _TRIGGERS_LEFT:
+            break
+    chosen = replace(trials[-1], chosen=True)
+    # Steps that differ in the share alone have one strength: the record keeps the last of each.
+    return run, (*(trial for trial in trials if trial.strength != chosen.strength), chosen)
 
 
 def _believable(run: Run, recipe: Recipe, share: float) -> bool:

@@ -34,7 +34,7 @@ from depurate.recovery import (
     walk,
 )
 from depurate.spans import Site, read_kernels
-from depurate.triggers import Trigger
+from depurate.triggers import Trigger, success
 
 # Numbers in the images that failure signatures are looked for with: 222 of 224 x 224 pixels, all of most others.
 _LOOKED_AT = 1 << 25
@@ -62,6 +62,7 @@ class Run:
         benign: Images.
         progress: Called with (what, done, in all).
         triggers: To teach away: benign images that carry them are to be answered as without them.
+        share: Of the images that carry each of them.
     """
 
     suspect: nn.Module
@@ -70,6 +71,7 @@ class Run:
     benign: Benign
     progress: Progress
     triggers: tuple[Trigger, ...] = ()
+    share: float = 1.0
 
     def final(self, recipe: Recipe, what: str = "purifying") -> Finished:
         """Walk with all images and account for every layer."""
@@ -105,22 +107,36 @@ class Run:
 
     def attempt(self, recipe: Recipe, what: str, folds: Sequence[int] = (0,)) -> Agreement:
         """Recover without each fold of the images in turn and compare on it."""
-        pairs = []
-        for turn, fold in enumerate(folds):
-            suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
-            lesson = self._lesson(self.benign.fit(fold))
-            steps = walk(suspect, purified, self.anchor, self.sites, lesson, recipe)
-            for done, _ in enumerate(steps, start=1 + turn * len(self.sites)):
-                self.progress(what, done, len(folds) * len(self.sites))
-            held_back = self.benign.check(fold)
-            pairs.append((logits(suspect, held_back), logits(purified, held_back)))
-        before, after = (torch.cat(scores) for scores in zip(*pairs, strict=True))
-        return compare(before, after)
+        pairs = [self._without(recipe, what, fold) for fold in folds]
+        before = [
+            logits(suspect, self.benign.check(fold)) for fold, (suspect, _) in zip(folds, pairs, strict=True)
+        ]
+        after = [
+            logits(purified, self.benign.check(fold))
+            for fold, (_, purified) in zip(folds, pairs, strict=True)
+        ]
+        return compare(torch.cat(before), torch.cat(after))
+
+    def rehearse(self, recipe: Recipe, what: str) -> tuple[Agreement, float]:
+        """Recover without one fold: agreement on it, and how often the triggers taught still work on it."""
+        suspect, purified = self._without(recipe, what, 0)
+        held_back = self.benign.check(0)
+        left = success(lambda images: read_scores(purified(images)), torch.cat(held_back), self.triggers)
+        return compare(logits(suspect, held_back), logits(purified, held_back)), max(left, default=0.0)
+
+    def _without(self, recipe: Recipe, what: str, fold: int) -> tuple[nn.Module, nn.Module]:
+        """Suspect, with its certain hits filled, and purified network of a walk without one fold."""
+        suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
+        lesson, layers = self._lesson(self.benign.fit(fold)), len(self.sites)
+        steps = walk(suspect, purified, self.anchor, self.sites, lesson, recipe)
+        for done, _ in enumerate(steps, start=1):
+            self.progress(what, done, layers)
+        return suspect, purified
 
     def _lesson(self, batches: list[Tensor]) -> Lesson:
         if not self.triggers:
             return Lesson.of(batches)
-        return counter_lesson(batches, self.triggers)
+        return counter_lesson(batches, self.triggers, self.share)
 
     def sparse_noise(self) -> float:
         """Share of the weights that look hit by sparse noise, estimated from the numbers alone.

@@ -55,32 +55,5 @@ def choose_strength(
     return tuple(trials)
 
 
-def strongest_tolerated(
-    attempt: Callable[[float], Agreement], strengths: tuple[float, ...], tolerated: float
-) -> tuple[Trial, ...]:
-    """Choose as `choose_strength` does on one held-back part alone, from the strongest down: mostly one attempt.
-
-    Args:
-        attempt: Recovers at a strength and compares on a held-back part.
-        strengths: To try, ascending.
-        tolerated: Largest cost, of 1.
-
-    Returns:
-        One trial a strength tried, ascending, the first of them chosen.
-
-    Example:
-        >>> cost = lambda strength: Agreement(100, 0.9, 0.8, 1.0, strength / 10)
-        >>> [(trial.strength, trial.chosen) for trial in strongest_tolerated(cost, (0.01, 0.03, 0.1), 0.005)]
-        [(0.03, True), (0.1, False)]
-    """
-    trials: list[Trial] = []
-    for strength in reversed(strengths):
-        trials.append(Trial(strength, attempt(strength), chosen=False))
-        if _cost(trials[-1]) <= tolerated:
-            break
-    trials[-1] = replace(trials[-1], chosen=True)
-    return tuple(reversed(trials))
-
-
 def _cost(trial: Trial) -> float:
     return trial.agreement.expected_loss + trial.agreement.loss_error
