@@ -201,3 +201,9 @@ def test_a_lesson_wants_the_answers_without_the_trigger():
         carried = bool((lesson.shown[place] == 0).all())
         assert carried == (place >= 6)
         assert torch.equal(lesson.meant[place], lesson.shown[place]) != carried
+
+
+@pytest.mark.parametrize("find", [find_patches, find_warps])
+def test_a_network_that_answers_nan_is_survived(find):
+    found = find(lambda images: Planted(True)(images) * torch.nan, pictures(), [0, AWAY], Search(steps=3))
+    assert all(bool(trigger.on(pictures()).isfinite().all()) for trigger in found)

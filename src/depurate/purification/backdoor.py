@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,6 +31,7 @@ _FEWEST_CLASSES = 3
 # A trigger found again after recovery counts while it is this much smaller than a usual class takes.
 _STILL_EASY = 0.5
 _WORKS = 0.5
+_STILL_WORKS = 0.1
 _REASONS = {
     "patch": "class {name} is reached from nearly any image by a patch of about {size:.0f} pixels, where other "
     "classes take {usual:.0f}: taken for a backdoor",
@@ -94,6 +95,16 @@ class Watch:
             if share > _WORKS and patch.size < _STILL_EASY * found.usual
         )
 
+    def left(self, purified: nn.Module, triggers: Sequence[Trigger]) -> tuple[str, ...]:
+        """Say which of the triggers taught away still work on a purified network."""
+        shares = success(_score(purified), self.images, triggers)
+        return tuple(
+            f"one {type(trigger).__name__.lower()} that leads to {_goal(trigger.target)} still works on {share:.0%} of "
+            "the images after recovery: the backdoor is not gone"
+            for trigger, share in zip(triggers, shares, strict=True)
+            if share > _STILL_WORKS
+        )
+
     def _classes(self, suspect: nn.Module) -> list[int]:
         before = logits(suspect, [self.images[:128]])
         if before.shape[1] <= _MOST_CLASSES:
@@ -105,6 +116,10 @@ class Watch:
             shift = _away(_score(suspect), self.images[:64], seed)
             counts.update(logits(suspect, [self.images[:64] + shift]).argmax(1).tolist())
         return [name for name, _ in counts.most_common(_MOST_CLASSES)]
+
+
+def _goal(target: int) -> str:
+    return "another class" if target == AWAY else f"class {target}"
 
 
 def describe_screening(found: Screening | None) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ _FIRM_STRENGTH = 0.1
 # which they are tried, how often a trigger taught may still work, and the cost that is tolerated of a further step.
 _COUNTER_STEPS = ((0.1, 0.01), (0.3, 0.01), (1.0, 0.01), (1.0, 0.03), (1.0, 0.1))
 _TRIGGERS_LEFT = 0.1
-_COUNTER_LOSS = 0.01
+_COUNTER_LOSS = 0.03
 _ROUNDS = 2
 # At this strength hardly any backdoor of the zoo's was left, which is what the purified self is compared for.
 _REFERENCE = 0.3
@@ -111,15 +111,10 @@ def finish(plan: Plan, watch: Watch) -> tuple[Finished, tuple[str, ...]]:
     for _ in range(_ROUNDS):
         more = watch.again(done.purified, found)
         if not more:
-            return done, ()
+            return done, watch.left(done.purified, run.triggers)
         run = replace(run, triggers=(*run.triggers, *more))
         done = run.final(plan.recipe)
-    easy = ", ".join(
-        f"{trigger.target} ({trigger.size:.0f} pixels)" for trigger in watch.again(done.purified, found)
-    )
-    return done, (
-        f"still easy to trigger after {_ROUNDS + 1} rounds: class {easy}; not all is removed",
-    ) if easy else ()
+    return done, watch.left(done.purified, (*run.triggers, *watch.again(done.purified, found)))
 
 
 def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_at: RecipeAt) -> Plan:

@@ -107,7 +107,7 @@ class Run:
 
     def attempt(self, recipe: Recipe, what: str, folds: Sequence[int] = (0,)) -> Agreement:
         """Recover without each fold of the images in turn and compare on it."""
-        pairs = [self._without(recipe, what, fold) for fold in folds]
+        pairs = [self._without(recipe, what, fold, (turn, len(folds))) for turn, fold in enumerate(folds)]
         before = [
             logits(suspect, self.benign.check(fold)) for fold, (suspect, _) in zip(folds, pairs, strict=True)
         ]
@@ -119,18 +119,20 @@ class Run:
 
     def rehearse(self, recipe: Recipe, what: str) -> tuple[Agreement, float]:
         """Recover without one fold: agreement on it, and how often the triggers taught still work on it."""
-        suspect, purified = self._without(recipe, what, 0)
+        suspect, purified = self._without(recipe, what, 0, (0, 1))
         held_back = self.benign.check(0)
         left = success(lambda images: read_scores(purified(images)), torch.cat(held_back), self.triggers)
         return compare(logits(suspect, held_back), logits(purified, held_back)), max(left, default=0.0)
 
-    def _without(self, recipe: Recipe, what: str, fold: int) -> tuple[nn.Module, nn.Module]:
-        """Suspect, with its certain hits filled, and purified network of a walk without one fold."""
+    def _without(
+        self, recipe: Recipe, what: str, fold: int, turn: tuple[int, int]
+    ) -> tuple[nn.Module, nn.Module]:
+        """Suspect with its certain hits filled, and purified network, of a walk without one fold."""
         suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
         lesson, layers = self._lesson(self.benign.fit(fold)), len(self.sites)
         steps = walk(suspect, purified, self.anchor, self.sites, lesson, recipe)
-        for done, _ in enumerate(steps, start=1):
-            self.progress(what, done, layers)
+        for done, _ in enumerate(steps, start=1 + turn[0] * layers):
+            self.progress(what, done, turn[1] * layers)
         return suspect, purified
 
     def _lesson(self, batches: list[Tensor]) -> Lesson:

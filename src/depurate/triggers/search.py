@@ -184,6 +184,7 @@ def _smallest(
         sizes = candidates.sizes()
         adam.zero_grad()
         (missed.mean(1) + state.price * sizes).sum().backward()  # type: ignore[no-untyped-call]
+        _without_nan(candidates)
         state = _judged(state, hit, sizes.detach(), wanted, candidates, goals)
         adam.step()
         if progress is not None:
@@ -192,6 +193,14 @@ def _smallest(
         kept or candidates.taken(place, goal)
         for place, (kept, goal) in enumerate(zip(state.best, goals, strict=True))
     )
+
+
+def _without_nan(candidates: Candidates) -> None:
+    """Leave candidates where they are whose slope is NaN: damaged networks answer so, and a warp by NaN crashes."""
+    for part in candidates.moved:
+        slope = part["params"].grad
+        if slope is not None:
+            slope.nan_to_num_(0.0, 0.0, 0.0)
 
 
 def _outcome(score: Score, shown: Tensor, goals: Sequence[int], own: Tensor) -> tuple[Tensor, Tensor]:
