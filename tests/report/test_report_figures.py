@@ -115,6 +115,19 @@ def test_each_class_shows_the_patch_it_takes_and_whether_it_was_flagged() -> Non
     assert "No class stands out" in trigger_sizes(TriggerSearch((0,), (None,), ())).caption
 
 
+def test_the_way_out_of_every_class_has_a_bar_of_its_own() -> None:
+    drawing = trigger_sizes(TriggerSearch((0, 1), (52.0, 60.0), (), 5.0, "away"))
+    (panel,) = drawing.panels
+    assert "class 1: 60 pixels; any other: 5 pixels, flagged" in panel.words
+    assert "a backdoor that sends each class to another" in drawing.caption
+    clean = trigger_sizes(TriggerSearch((0, 1), (52.0, 60.0), (), 70.0))
+    assert "any other: 70 pixels." in clean.panels[0].words
+    assert "No class stands out" in clean.caption
+    by_warp = trigger_sizes(TriggerSearch((0, 1), (52.0, 60.0), (1,), None, "warp"))
+    assert "by a trigger of another kind" in by_warp.caption
+    assert "any other" not in by_warp.panels[0].words
+
+
 def test_many_strengths_keep_the_label_of_the_chosen_one() -> None:
     trials = [Trial(0.01 * (i + 1), held(0.9), i == 16) for i in range(40)]
     shown, _ = texts(agreement(trials))

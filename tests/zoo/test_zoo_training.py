@@ -70,3 +70,18 @@ def test_augmentation_mirrors_and_shifts_whole_images():
 
 def test_lenet_follows_its_published_recipe():
     assert RECIPES["lenet"] == Recipe(epochs=3, batch=64, rate=0.05, momentum=0.9, images=20_000)
+
+
+def test_narrow_products_train_weights_that_stay_wide():
+    kind = network("lenet")
+    images, labels = torch.rand(16, 1, 28, 28), torch.arange(16) % 10
+    initial = kind.initialise(0)
+    wide, narrow = (
+        train(
+            kind, initial, Recipe(epochs=1, batch=8, rate=0.05, precision=precision), images, labels, seed=1
+        )
+        for precision in ("float32", "bfloat16")
+    )
+    for a, b, start in zip(*(m.parameters() for m in (wide.model, narrow.model, initial)), strict=True):
+        assert b.dtype == torch.float32
+        assert 0 < (a - b).norm() < 0.2 * (a - start).norm()

@@ -1,0 +1,95 @@
+"""Teaching triggers away: how many images carry them, what is judged on images held back, what is said of the rest."""
+
+import pytest
+import torch
+
+from depurate.purification.backdoor import Watch, describe_screening, record_search
+from depurate.purification.images import gather
+from depurate.purification.lessons import counter_lesson
+from depurate.purification.run import Run
+from depurate.recovery import Recipe
+from depurate.spans import find_sites
+from depurate.triggers import AWAY, Addition, Patch, Screening, Search
+from networks import convolutional, pictures
+
+
+@pytest.mark.parametrize("sizes", [(40,), (10, 10, 10, 10), (3,) * 13 + (1,)])
+@pytest.mark.parametrize(("share", "carrying"), [(0.1, 4), (0.3, 13), (1.0, 40)])
+def test_a_share_of_the_images_carries_each_trigger(sizes, share, carrying):
+    batches = list(torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0)).split(list(sizes)))
+    patches = [Patch(0, torch.ones(1, 4, 4), torch.full((1, 4, 4), float(value))) for value in (5, 6)]
+    lesson = counter_lesson(batches, patches, share)
+    assert [len(batch) for batch in lesson.shown] == [len(batch) for batch in lesson.meant]
+    for value in (5, 6):
+        marked = [place for place, batch in enumerate(lesson.shown) if bool((batch == value).all())]
+        assert abs(sum(len(lesson.shown[place]) for place in marked) - carrying) <= 1
+        assert set(marked) <= lesson.artificial
+        assert all(lesson.meant[place].max() <= 1 for place in marked)
+
+
+def a_run(triggers=()):
+    net, images = convolutional().eval().requires_grad_(False), pictures(60)
+    benign = gather(images, limit=60, seed=0, like=images)
+    return Run(net, {}, find_sites(net, images[:2]), benign, lambda *step: None, tuple(triggers))
+
+
+def everything(target, seed=0):
+    """A patch over the whole picture: whatever is under it, the network answers alike."""
+    pattern = 9 * torch.randn(2, 6, 6, generator=torch.Generator().manual_seed(seed))
+    return Patch(target, torch.ones(1, 6, 6), pattern)
+
+
+def that_works(net):
+    """Such a patch that leads to a class few images have."""
+    usual = int(net(pictures(60)).argmax(1).mode().values)
+    answers = ((seed, int(net(everything(0, seed).on(pictures(1))).argmax())) for seed in range(100))
+    seed, answer = next((seed, answer) for seed, answer in answers if answer != usual)
+    return everything(answer, seed)
+
+
+def test_rehearsing_tells_how_often_triggers_still_work():
+    plain = a_run()
+    taught = a_run([that_works(plain.suspect)])
+    agreement, left = taught.rehearse(Recipe("soft", 1e-6), "rehearsing")
+    assert agreement.images == taught.benign.held_back
+    assert left < 1
+    assert plain.rehearse(Recipe("soft", 1e-6), "rehearsing")[1] == 0
+
+
+def test_what_still_works_is_said():
+    run = a_run()
+    trigger = that_works(run.suspect)
+    nothing = Addition(1, torch.zeros(2, 6, 6), -9 * torch.ones(2, 1, 1), 9 * torch.ones(2, 1, 1))
+    watch = Watch(run.benign.images, Search(), run.progress)
+    (said,) = watch.left(run.suspect, [trigger, nothing])
+    assert said.startswith(f"one patch that leads to class {trigger.target} still works on 100%")
+    away = Patch(AWAY, trigger.mask, trigger.pattern)
+    assert "leads to another class" in watch.left(run.suspect, [away])[0]
+
+
+def screening(flagged, evidence):
+    return Screening((0, 1, 2), (30.0, 6.0, float("inf")), flagged, (), 5.0, evidence)
+
+
+@pytest.mark.parametrize(
+    ("flagged", "evidence", "words"),
+    [
+        ((), "", "no trigger was found"),
+        ((1,), "patch", "class 1 is reached from nearly any image by a patch of about 6 pixels, where other"),
+        ((1,), "warp", "class 1 is reached from nearly any image by one small warp"),
+        ((1,), "addition", "by one short addition"),
+        ((1,), "unshared patch", "by a small patch that the purified network does not react to"),
+        ((1,), "unshared wave", "by one sinusoid that the purified network does not react to"),
+        ((AWAY,), "away", "one patch of about 5 pixels leads nearly any image away from its own class"),
+        ((AWAY,), "warp", "one warp leads nearly any image away"),
+    ],
+)
+def test_every_finding_is_told_and_recorded(flagged, evidence, words):
+    found = screening(flagged, evidence)
+    (said,) = describe_screening(found)
+    assert words in said
+    record = record_search(found)
+    assert record.evidence == evidence
+    assert record.away == 5.0
+    assert record.sizes == (30.0, 6.0, None)
+    assert record.flagged == tuple(name for name in flagged if name != AWAY)
