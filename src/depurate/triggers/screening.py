@@ -19,6 +19,8 @@ _SHARE = 0.5
 _DEVIATIONS = 2.0
 # Where another network's answers have to stay, innocent classes scatter more: 0.42 was seen on healthy networks.
 _SHARE_OF_TWO = 1 / 3
+# And one counts while it is no larger than this share of what plain patches take: 1.25 and 2 were seen on healthy ones.
+_SHORT = 0.75
 # Larger warps than this share of the width are no small change any more.
 _WIDEST_WARP = 1 / 7
 _TURNED = 0.5
@@ -176,7 +178,10 @@ def _unshared(subject: Subject, found: Screening, purified: Score, step: Step) -
     patches = find_patches(score, images, classes, subject.search, step, unmoved=purified)
     everything = float(images.shape[2] * images.shape[3])
     sizes = _sizes(patches, success(score, images, patches, unmoved=purified), everything)
-    return _flagged(found, patches, outliers(sizes, _SHARE_OF_TWO), "unshared patch")
+    # A short cut is short by itself, too: where hardly any class has an unshared patch, the others' say nothing.
+    short = [size < _SHORT * found.usual for size in sizes]
+    marks = [far and near for far, near in zip(outliers(sizes, _SHARE_OF_TWO), short, strict=True)]
+    return _flagged(found, patches, marks, "unshared patch")
 
 
 def _flagged(
