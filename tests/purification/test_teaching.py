@@ -6,8 +6,9 @@ import torch
 from depurate.purification.backdoor import Watch, describe_screening, record_search
 from depurate.purification.images import gather
 from depurate.purification.lessons import counter_lesson
+from depurate.purification.plan import _taught
 from depurate.purification.run import Run
-from depurate.recovery import Recipe
+from depurate.recovery import Agreement, Recipe
 from depurate.spans import find_sites
 from depurate.triggers import AWAY, Addition, Patch, Screening, Search
 from networks import convolutional, pictures
@@ -54,6 +55,26 @@ def test_rehearsing_tells_how_often_triggers_still_work():
     assert agreement.images == taught.benign.held_back
     assert left < 1
     assert plain.rehearse(Recipe("soft", 1e-6), "rehearsing")[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("left", "loss", "share", "strength"),
+    [
+        (lambda share: 0.0, lambda strength: 0.0, 0.1, 0.1),
+        (lambda share: 0.2 - share / 2, lambda strength: strength / 5, 0.3, 0.03),
+        (lambda share: 1.0, lambda strength: 1.0, 1.0, 0.01),
+    ],
+)
+def test_few_images_carry_triggers_and_strength_is_what_costs_little(
+    monkeypatch, left, loss, share, strength
+):
+    def rehearse(run, recipe, what):
+        return Agreement(100, 0.9, 0.8, 1.0, loss(recipe.strength)), left(run.share)
+
+    monkeypatch.setattr(Run, "rehearse", rehearse)
+    run, trials = _taught(a_run(), lambda strength: Recipe("soft", strength))
+    assert run.share == share
+    assert [trial.strength for trial in trials if trial.chosen] == [strength]
 
 
 def test_what_still_works_is_said():

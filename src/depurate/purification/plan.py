@@ -21,11 +21,12 @@ _SURELY_SPARSE = 0.03
 _SAME_ANSWERS = 0.8
 # Below this, most backdoors measured so far kept more than a tenth of their success where no trigger was taught away.
 _FIRM_STRENGTH = 0.1
-# With a trigger to teach away less strength does. Shares of the images that carry it, and strengths, in the order in
-# which they are tried, how often a trigger taught may still work, and the cost that is tolerated of a further step.
-_COUNTER_STEPS = ((0.1, 0.01), (0.3, 0.01), (1.0, 0.01), (1.0, 0.03), (1.0, 0.1))
+# With a trigger to teach away less strength does, and less cost is tolerated. Shares of the images that carry it, in
+# the order in which they are tried, and how often a trigger that was taught may still work with the last of them.
+_COUNTER_STRENGTHS = (0.01, 0.03, 0.1)
+_COUNTER_SHARES = (0.1, 0.3, 1.0)
+_COUNTER_LOSS = 0.01
 _TRIGGERS_LEFT = 0.1
-_COUNTER_LOSS = 0.03
 _ROUNDS = 2
 # At this strength hardly any backdoor of the zoo's was left, which is what the purified self is compared for.
 _REFERENCE = 0.3
@@ -143,22 +144,26 @@ def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_a
 
 
 def _taught(run: Run, recipe_of: RecipeAt) -> tuple[Run, tuple[Trial, ...]]:
-    """Choose how many images carry each trigger and the strength: as little as the triggers taught are gone with.
+    """Choose how many images carry each trigger, then the strength, each judged without a part of the images on it.
 
-    Each is tried without a part of the images, and judged on that part. A step that costs too much is not taken.
+    As few images as the triggers taught are gone with, for accuracy's sake; then as much strength as costs little,
+    since the planted trigger is not the one that was found.
     """
-    trials: list[Trial] = []
-    for share, strength in _COUNTER_STEPS:
-        harder = replace(run, share=share)
-        agreement, left = harder.rehearse(recipe_of(strength), f"teaching with {share:.0%} of the images")
-        if trials and agreement.expected_loss + agreement.loss_error > _COUNTER_LOSS:
-            break
-        run, trials = harder, [*trials, Trial(strength, agreement, chosen=False)]
+    first, *harder = _COUNTER_STRENGTHS
+    for share in _COUNTER_SHARES:
+        run = replace(run, share=share)
+        agreement, left = run.rehearse(recipe_of(first), f"teaching with {share:.0%} of the images")
         if left <= _TRIGGERS_LEFT:
             break
-    chosen = replace(trials[-1], chosen=True)
-    # Steps that differ in the share alone have one strength: the record keeps the last of each.
-    return run, (*(trial for trial in trials if trial.strength != chosen.strength), chosen)
+    trials, best = [Trial(first, agreement, chosen=False)], 0
+    for strength in harder:
+        agreement, _ = run.rehearse(recipe_of(strength), f"trying strength {strength}")
+        trials.append(Trial(strength, agreement, chosen=False))
+        if agreement.expected_loss + agreement.loss_error > _COUNTER_LOSS:
+            break
+        best += 1
+    trials[best] = replace(trials[best], chosen=True)
+    return run, tuple(trials)
 
 
 def _believable(run: Run, recipe: Recipe, share: float) -> bool:
