@@ -14,11 +14,14 @@ from depurate.analysis import logits, read_scores
 from depurate.recovery import TriggerSearch
 from depurate.triggers import (
     AWAY,
+    Patch,
+    PlainSquare,
     Screening,
     Search,
     Subject,
     Trigger,
     find_patches,
+    find_square,
     screen,
     shortest_additions,
     success,
@@ -35,6 +38,8 @@ _STILL_WORKS = 0.1
 _REASONS = {
     "patch": "class {name} is reached from nearly any image by a patch of about {size:.0f} pixels, where other "
     "classes take {usual:.0f}: taken for a backdoor",
+    "square": "class {name} is reached from most images by one small plain square, which healthy networks hardly "
+    "notice: taken for a backdoor",
     "warp": "class {name} is reached from nearly any image by one small warp, which leads to few other classes or "
     "none: taken for a backdoor",
     "addition": "class {name} is reached from nearly any image by one short addition, which leads to few other "
@@ -43,6 +48,15 @@ _REASONS = {
     "does not react to: taken for a backdoor",
     "unshared wave": "class {name} is reached from nearly any image by one sinusoid that the purified network does "
     "not react to: taken for a backdoor",
+}
+
+_TO_ANOTHER = "taken for a backdoor that sends each class to another"
+_AWAY = {
+    "away": "one patch of about {size:.0f} pixels leads nearly any image away from its own class, where a single class "
+    f"takes a patch of {{usual:.0f}}: {_TO_ANOTHER}",
+    "warp": "one warp leads nearly any image away from its own class, where a single class takes a patch of "
+    f"{{usual:.0f}} pixels: {_TO_ANOTHER}",
+    "square": f"one small plain square leads most images away from their own class: {_TO_ANOTHER}",
 }
 
 
@@ -85,6 +99,19 @@ class Watch:
             self.progress("searching for other triggers of the same class", done, len(found.flagged))
         return (*found.triggers, *additions)
 
+    def squares(self, suspect: nn.Module, found: Screening) -> tuple[PlainSquare, ...]:
+        """Plain squares that do what the patches found do; none unless there is one for every patch."""
+        squares = []
+        for done, trigger in enumerate(found.triggers, start=1):
+            square = (
+                find_square(_score(suspect), self.images, trigger) if isinstance(trigger, Patch) else None
+            )
+            self.progress("trying plain squares", done, len(found.triggers))
+            if square is None:
+                return ()
+            squares.append(square)
+        return tuple(squares)
+
     def again(self, purified: nn.Module, found: Screening) -> tuple[Trigger, ...]:
         """Search the purified network for the flagged classes once more: triggers that are still too easy."""
         patches = find_patches(_score(purified), self.images, found.flagged, replace(self.search, images=32))
@@ -100,7 +127,7 @@ class Watch:
         shares = success(_score(purified), self.images, triggers)
         return tuple(
             f"one {type(trigger).__name__.lower()} that leads to {_goal(trigger.target)} still works on {share:.0%} of "
-            "the images after recovery: the backdoor is not gone"
+            "the images after recovery: the backdoor may not be gone"
             for trigger, share in zip(triggers, shares, strict=True)
             if share > _STILL_WORKS
         )
@@ -136,11 +163,7 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
             "image; triggers of other kinds would not be seen, and --method soft purifies in any case",
         )
     if AWAY in found.flagged:
-        return (
-            f"one {'warp' if found.evidence == 'warp' else f'patch of about {found.away:.0f} pixels'} leads nearly any "
-            f"image away from its own class, where a single class takes a patch of {found.usual:.0f}: taken for a "
-            "backdoor that sends each class to another",
-        )
+        return (_AWAY[found.evidence].format(size=found.away, usual=found.usual),)
     sizes = dict(zip(found.classes, found.sizes, strict=True))
     return tuple(
         _REASONS[found.evidence].format(name=name, size=sizes[name], usual=found.usual)

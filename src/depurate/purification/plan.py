@@ -9,6 +9,7 @@ from functools import partial
 from depurate.purification.backdoor import Watch, describe_screening
 from depurate.purification.run import Finished, Run
 from depurate.purification.strength import DEFAULT_STRENGTH, choose_strength
+from depurate.purification.teaching import choose_teaching
 from depurate.recovery import Agreement, Recipe, Trial
 from depurate.triggers import Screening
 
@@ -21,12 +22,6 @@ _SURELY_SPARSE = 0.03
 _SAME_ANSWERS = 0.8
 # Below this, most backdoors measured so far kept more than a tenth of their success where no trigger was taught away.
 _FIRM_STRENGTH = 0.1
-# With a trigger to teach away less strength does, and less cost is tolerated. Shares of the images that carry it, in
-# the order in which they are tried, and how often a trigger that was taught may still work with the last of them.
-_COUNTER_STRENGTHS = (0.01, 0.03, 0.1)
-_COUNTER_SHARES = (0.1, 0.3, 1.0)
-_COUNTER_LOSS = 0.01
-_TRIGGERS_LEFT = 0.1
 _ROUNDS = 2
 # At this strength hardly any backdoor of the zoo's was left, which is what the purified self is compared for.
 _REFERENCE = 0.3
@@ -133,37 +128,15 @@ def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_a
     found = watch.look(run.suspect, lambda: run.final(replace(recipe_at(_REFERENCE), method="soft")).purified)
     said = describe_screening(found)
     if found is not None and found.flagged:
-        run = replace(run, triggers=watch.lessons(run.suspect, found))
         if strength is not None or not run.benign.held_back:
+            run = replace(run, triggers=watch.lessons(run.suspect, found))
             return Plan(run, recipe_of(strength or DEFAULT_STRENGTH), (), said, found)
-        run, trials = _taught(run, recipe_of)
-        return Plan(run, recipe_of(_chosen(trials)), trials, said, found)
+        taught = choose_teaching(run, watch, found, recipe_of)
+        recipe = recipe_of(_chosen(taught.trials))
+        return Plan(taught.run, recipe, taught.trials, (*said, *taught.said), found)
     if strength is not None:
         return Plan(run, recipe_of(strength), (), said, found)
     return Plan(run, recipe_at(None), (), said, found, certain)
-
-
-def _taught(run: Run, recipe_of: RecipeAt) -> tuple[Run, tuple[Trial, ...]]:
-    """Choose how many images carry each trigger, then the strength, each judged without a part of the images on it.
-
-    As few images as the triggers taught are gone with, for accuracy's sake; then as much strength as costs little,
-    since the planted trigger is not the one that was found.
-    """
-    first, *harder = _COUNTER_STRENGTHS
-    for share in _COUNTER_SHARES:
-        run = replace(run, share=share)
-        agreement, left = run.rehearse(recipe_of(first), f"teaching with {share:.0%} of the images")
-        if left <= _TRIGGERS_LEFT:
-            break
-    trials, best = [Trial(first, agreement, chosen=False)], 0
-    for strength in harder:
-        agreement, _ = run.rehearse(recipe_of(strength), f"trying strength {strength}")
-        trials.append(Trial(strength, agreement, chosen=False))
-        if agreement.expected_loss + agreement.loss_error > _COUNTER_LOSS:
-            break
-        best += 1
-    trials[best] = replace(trials[best], chosen=True)
-    return run, tuple(trials)
 
 
 def _believable(run: Run, recipe: Recipe, share: float) -> bool:

@@ -117,12 +117,14 @@ class Run:
         ]
         return compare(torch.cat(before), torch.cat(after))
 
-    def rehearse(self, recipe: Recipe, what: str) -> tuple[Agreement, float]:
-        """Recover without one fold: agreement on it, and how often the triggers taught still work on it."""
+    def rehearse(
+        self, recipe: Recipe, what: str, checked: Sequence[Trigger]
+    ) -> tuple[Agreement, list[float]]:
+        """Recover without one fold: agreement on it, and how often each of some triggers still works on it."""
         suspect, purified = self._without(recipe, what, 0, (0, 1))
         held_back = self.benign.check(0)
-        left = success(lambda images: read_scores(purified(images)), torch.cat(held_back), self.triggers)
-        return compare(logits(suspect, held_back), logits(purified, held_back)), max(left, default=0.0)
+        left = success(lambda images: read_scores(purified(images)), torch.cat(held_back), checked)
+        return compare(logits(suspect, held_back), logits(purified, held_back)), left
 
     def _without(
         self, recipe: Recipe, what: str, fold: int, turn: tuple[int, int]

@@ -148,11 +148,19 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Trial:
-    """One strength that was tried while choosing it, with the agreement it reached."""
+    """One strength that was tried while choosing it, with the agreement it reached.
+
+    Attributes:
+        strength: λ.
+        agreement: On images held back.
+        chosen: Whether it was taken.
+        share: Of the images that carried each trigger to be taught away; 0 where none was taught.
+    """
 
     strength: float
     agreement: Agreement
     chosen: bool
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -164,8 +172,8 @@ class TriggerSearch:
         sizes: Of the patches in pixels, one a class; None where none was found.
         flagged: Classes taken for the target of a backdoor.
         away: Size of the smallest patch that leads every image away from its own answer, to whatever class.
-        evidence: What stood out: `patch`, `away`, `warp`, `addition`, `unshared patch`, `unshared wave` (unshared:
-            the purified network does not react to it), or nothing.
+        evidence: What stood out: `patch`, `away`, `square`, `warp`, `addition`, `unshared patch`, `unshared wave`
+            (unshared: the purified network does not react to it), or nothing.
     """
 
     classes: tuple[int, ...]

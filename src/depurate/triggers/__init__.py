@@ -4,12 +4,14 @@ from depurate.triggers.additions import find_additions, shortest_additions
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
 from depurate.triggers.screening import Screening, Subject, outliers, screen
 from depurate.triggers.search import Search, find_patches, find_warps, success
+from depurate.triggers.squares import PlainSquare, find_square, scan_squares
 from depurate.triggers.waves import find_wave
 
 __all__ = [
     "AWAY",
     "Addition",
     "Patch",
+    "PlainSquare",
     "Screening",
     "Search",
     "Subject",
@@ -17,9 +19,11 @@ __all__ = [
     "Warp",
     "find_additions",
     "find_patches",
+    "find_square",
     "find_warps",
     "find_wave",
     "outliers",
+    "scan_squares",
     "screen",
     "shortest_additions",
     "success",

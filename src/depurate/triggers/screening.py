@@ -11,7 +11,8 @@ from torch import Tensor
 from depurate.triggers.additions import WORKS, shortest_additions
 from depurate.triggers.forms import AWAY, Trigger
 from depurate.triggers.search import Score, Search, Step, find_patches, find_warps, success
-from depurate.triggers.waves import find_wave
+from depurate.triggers.squares import scan_squares
+from depurate.triggers.waves import FAINT, STRONG, find_wave
 
 Told = Callable[[str, int, int], None]
 # A class is suspicious when its smallest trigger is under half the median of the others, and 2 deviations below it.
@@ -25,8 +26,10 @@ _SHORT = 0.75
 _WIDEST_WARP = 1 / 7
 _TURNED = 0.5
 _RARE = 0.4
-# Healthy networks of the zoo have no wave above 0.23.
-_WAVE_WORKS = 0.4
+# No small square turns more than 0.31 of the images of healthy networks.
+_SQUARE_WORKS = 0.5
+# Healthy networks of the zoo have no wave above 0.15 and 0.23.
+_WAVES = ((FAINT, 0.3), (STRONG, 0.4))
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Screening:
         flagged: Classes that are suspiciously easy to trigger; `AWAY` where all are, each from another.
         triggers: Found for what is flagged.
         away: Size of the smallest patch that leads every image away from its own answer.
-        evidence: What stood out: `patch`, `away`, `warp`, `addition`, `unshared patch`, `unshared wave`, or nothing.
+        evidence: What stood out: `patch`, `away`, `square`, `warp`, `addition`, `unshared patch`, `unshared wave`, or
+            nothing.
     """
 
     classes: tuple[int, ...]
@@ -80,7 +84,8 @@ def screen(
 
     A backdoor is a short cut: its class is reached with a change much smaller than any other class takes. Patches
     are judged by their size, and one that leads every image away from its own answer by the same measure (triggers
-    that send each class to another). Where none stands out, warps are; then additions, by how often one length
+    that send each class to another). Where none stands out, plain squares are tried all over the picture; then warps
+    are searched for and judged by their size; then additions, by how often one length
     works; and last what turns the network but not its own purified self, which knows no short cuts.
 
     Args:
@@ -95,6 +100,8 @@ def screen(
     """
     told = told or (lambda what, done, total: None)
     found = _by_patches(subject, _step(told, "searching for patches"))
+    if not found.flagged:
+        found = _by_squares(subject, found, _step(told, "trying plain squares everywhere"))
     if not found.flagged:
         found = _by_warps(subject, found, _step(told, "searching for warps"))
     if not found.flagged:
@@ -145,6 +152,13 @@ def _by_patches(subject: Subject, step: Step) -> Screening:
     return found
 
 
+def _by_squares(subject: Subject, found: Screening, step: Step) -> Screening:
+    square, share = scan_squares(subject.score, subject.images, step)
+    if square is None or share < _SQUARE_WORKS or square.target not in (*subject.classes, AWAY):
+        return found
+    return replace(found, flagged=(square.target,), triggers=(square,), evidence="square")
+
+
 def _by_warps(subject: Subject, found: Screening, step: Step) -> Screening:
     goals = [*subject.classes, AWAY]
     warps = find_warps(subject.score, subject.images, goals, subject.search, step)
@@ -172,9 +186,10 @@ def _by_additions(subject: Subject, found: Screening) -> Screening:
 def _unshared(subject: Subject, found: Screening, purified: Score, step: Step) -> Screening:
     """Flag what turns the network and not its purified self, by less than it takes for other classes."""
     score, images, classes = subject.score, subject.images, subject.classes
-    wave, share = find_wave(score, purified, images, classes)
-    if wave is not None and share >= _WAVE_WORKS:
-        return replace(found, flagged=(wave.target,), triggers=(wave,), evidence="unshared wave")
+    for waves, enough in _WAVES:
+        wave, share = find_wave(score, purified, images, classes, waves)
+        if wave is not None and share >= enough:
+            return replace(found, flagged=(wave.target,), triggers=(wave,), evidence="unshared wave")
     patches = find_patches(score, images, classes, subject.search, step, unmoved=purified)
     everything = float(images.shape[2] * images.shape[3])
     sizes = _sizes(patches, success(score, images, patches, unmoved=purified), everything)

@@ -4,22 +4,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from depurate.triggers.candidates import value_range
 from depurate.triggers.forms import Addition
-from depurate.triggers.search import Score, success
+from depurate.triggers.search import Score, answers
 
-# Amplitudes in ranges of the pixel values, and at most so many frequencies: coarser than any one pixel.
-_AMPLITUDES = (0.08, 0.2, 0.6)
-_FREQUENCIES = 16
-_IMAGES = 24
+# Images that all waves are tried on, and those that the best so far are confirmed on.
+_TRIED, _CONFIRMED = 24, 128
+
+
+@dataclass(frozen=True)
+class Waves:
+    """A family of sinusoids.
+
+    Attributes:
+        amplitudes: In ranges of the pixel values.
+        frequencies: Periods over the picture, at most.
+        deaf: Whether the other network has to keep its own answer; otherwise only to stay off the goal, which a
+            network hurt by any wave does too.
+    """
+
+    amplitudes: tuple[float, ...]
+    frequencies: int
+    deaf: bool
+
+
+STRONG = Waves((0.08, 0.2, 0.6), 16, deaf=True)
+# What a network takes for texture is finer: few healthy ones answer faint waves of few periods.
+FAINT = Waves((0.08, 0.12), 8, deaf=False)
 
 
 def find_wave(
-    score: Score, unmoved: Score, images: Tensor, classes: Sequence[int]
+    score: Score, unmoved: Score, images: Tensor, classes: Sequence[int], waves: Waves = STRONG
 ) -> tuple[Addition | None, float]:
     """Find the sinusoid that turns most images to one class and leaves another network's answers off it.
 
@@ -30,41 +50,49 @@ def find_wave(
         unmoved: The other network.
         images: Benign.
         classes: That count.
+        waves: To try.
 
     Returns:
         The wave (None where none turns anything) and the share of the images of other classes that it turns.
 
     Source: Barni et al., ICIP 2019, for the form; trying all and comparing two networks are our own.
     """
-    images = images[:_IMAGES]
+    images = images[:_CONFIRMED]
     low, high = value_range(images)
+    own, theirs = answers(score, images), answers(unmoved, images)
     best: Addition | None = None
     share = 0.0
-    with torch.no_grad():
-        own = score(images).argmax(1)
-        for shift in _waves(images, low, high):
-            turned = score(Addition(0, shift, low, high).on(images)).argmax(1)
-            target = _most(turned[turned != own], classes)
-            if target is None or (turned == target).double().mean() <= share:
-                continue
-            wave = Addition(target, shift, low, high)
-            (works,) = success(score, images, [wave], unmoved=unmoved)
-            if works > share:
-                best, share = wave, works
+    for shift in _all(waves, images, low, high):
+        shown = Addition(0, shift, low, high).on(images[:_TRIED])
+        target = _most(answers(score, shown), own[:_TRIED], classes)
+        if target is None:
+            continue
+        wave = Addition(target, shift, low, high)
+        for count in (_TRIED, _CONFIRMED):
+            shown, mine = wave.on(images[:count]), own[:count]
+            moved = answers(unmoved, shown)
+            held = moved == theirs[:count] if waves.deaf else moved != target
+            turned = (answers(score, shown) == target) & held
+            works = float(turned[mine != target].double().mean())
+            if not works > share:
+                break
+        else:
+            best, share = wave, works
     return best, share
 
 
-def _most(answers: Tensor, classes: Sequence[int]) -> int | None:
-    """The class most often among answers, or None."""
-    kept = answers[torch.isin(answers, torch.tensor(list(classes), device=answers.device))]
+def _most(turned: Tensor, own: Tensor, classes: Sequence[int]) -> int | None:
+    """The class that most images were turned to, or None."""
+    moved = turned[turned != own]
+    kept = moved[torch.isin(moved, torch.tensor(list(classes), device=moved.device))]
     return int(kept.mode().values) if len(kept) else None
 
 
-def _waves(images: Tensor, low: Tensor, high: Tensor) -> Iterator[Tensor]:
+def _all(waves: Waves, images: Tensor, low: Tensor, high: Tensor) -> Iterator[Tensor]:
     height, width = images.shape[2:]
-    for amplitude in _AMPLITUDES:
+    for amplitude in waves.amplitudes:
         for along, length in ((3, width), (2, height)):
-            for frequency in range(1, min(length // 2, _FREQUENCIES) + 1):
+            for frequency in range(1, min(length // 2, waves.frequencies) + 1):
                 angles = 2 * math.pi * frequency / length * torch.arange(length).to(images)
                 wave = amplitude * angles.sin().view(-1, 1) if along == 2 else amplitude * angles.sin()
                 yield (high - low) * wave.expand(height, width)

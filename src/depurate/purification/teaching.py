@@ -1,0 +1,121 @@
+"""How triggers are taught away: gently where a plain square explains them, otherwise as hard as costs little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from depurate.purification.backdoor import Watch
+from depurate.purification.run import Run
+from depurate.recovery import Recipe, Trial
+from depurate.triggers import Patch, PlainSquare, Screening
+
+RecipeOf = Callable[[float], Recipe]
+
+# A square is hardly ever the planted trigger by chance: few images and little strength are enough, and cost least.
+_GENTLE_STRENGTHS = (0.003, 0.01, 0.03)
+_GENTLE_SHARE = 0.3
+# How often the square, or the same elsewhere, may still work: other images turn on that many by themselves.
+_SQUARES_LEFT = 0.05
+# And how often a patch found by descent may, which was not taught.
+_TRIGGERS_LEFT = 0.1
+# Shares of the images that carry each trigger, and strengths, hardest first.
+_STEPS = ((1.0, 0.1), (0.3, 0.1), (0.1, 0.1), (0.1, 0.03))
+# Expected loss that is tolerated, without a fifth of the images.
+_LOSS = 0.015
+# What is left where everything costs more: as few images as the triggers taught are gone with.
+_LEAST_STRENGTH, _LEAST_SHARES = 0.01, (0.1, 0.3, 1.0)
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What is to be taught, and how it was chosen.
+
+    Attributes:
+        run: The network with its images, the triggers and the share of the images that carry them.
+        trials: What was tried, one of it chosen.
+        said: What was learnt of the triggers, in plain words.
+    """
+
+    run: Run
+    trials: tuple[Trial, ...]
+    said: tuple[str, ...] = ()
+
+
+def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeOf) -> Teaching:
+    """Choose triggers, share and strength, each judged without a part of the images on that part.
+
+    Args:
+        run: The suspect with images enough to hold some back.
+        watch: Finds triggers.
+        found: What was flagged.
+        recipe_of: The recipe of a strength.
+
+    Returns:
+        The choice.
+    """
+    squares = watch.squares(run.suspect, found)
+    gentle = _gently(run, squares, found, recipe_of) if squares else None
+    if gentle is not None:
+        return gentle
+    triggers = (*_everywhere(squares), *watch.lessons(run.suspect, found))
+    return _firmly(replace(run, triggers=triggers), recipe_of)
+
+
+def _gently(
+    run: Run, squares: Sequence[PlainSquare], found: Screening, recipe_of: RecipeOf
+) -> Teaching | None:
+    """Teach the squares alone, at the least strength that costs no more than others; None if more is left.
+
+    What was not taught is the test: the same squares elsewhere and the patches that descent had found.
+    """
+    run = replace(run, triggers=tuple(plain.square for plain in squares), share=_GENTLE_SHARE)
+    alike = _everywhere(squares)
+    trials: list[Trial] = []
+    for strength in _GENTLE_STRENGTHS:
+        what = f"teaching plain squares at strength {strength}"
+        agreement, left = run.rehearse(recipe_of(strength), what, (*alike, *found.triggers))
+        if max(left[: len(alike)]) > _SQUARES_LEFT or max(left[len(alike) :]) > _TRIGGERS_LEFT:
+            return None
+        trials.append(Trial(strength, agreement, chosen=False, share=_GENTLE_SHARE))
+    least = min((trial.agreement for trial in trials), key=lambda agreement: agreement.expected_loss)
+    enough = least.expected_loss + least.loss_error
+    best = next(place for place, trial in enumerate(trials) if trial.agreement.expected_loss <= enough)
+    return Teaching(run, _choose(trials, best), tuple(map(_described, squares)))
+
+
+def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
+    """Teach as many images at as much strength as costs little: the planted trigger is not the one that was found."""
+    trials: list[Trial] = []
+    for share, strength in _STEPS:
+        run = replace(run, share=share)
+        what = f"teaching with {share:.0%} of the images at strength {strength}"
+        agreement, _ = run.rehearse(recipe_of(strength), what, ())
+        trials.append(Trial(strength, agreement, chosen=False, share=share))
+        if agreement.expected_loss <= _LOSS:
+            return Teaching(run, _choose(trials, len(trials) - 1))
+    for share in _LEAST_SHARES:
+        run = replace(run, share=share)
+        what = f"teaching with {share:.0%} of the images at strength {_LEAST_STRENGTH}"
+        agreement, left = run.rehearse(recipe_of(_LEAST_STRENGTH), what, run.triggers)
+        trials.append(Trial(_LEAST_STRENGTH, agreement, chosen=False, share=share))
+        if max(left) <= _TRIGGERS_LEFT:
+            break
+    return Teaching(run, _choose(trials, len(trials) - 1))
+
+
+def _everywhere(squares: Sequence[PlainSquare]) -> tuple[Patch, ...]:
+    return tuple(square for plain in squares for square in (plain.square, *plain.elsewhere))
+
+
+def _choose(trials: Sequence[Trial], best: int) -> tuple[Trial, ...]:
+    return tuple(replace(trial, chosen=place == best) for place, trial in enumerate(trials))
+
+
+def _described(plain: PlainSquare) -> str:
+    rows, columns = plain.square.mask[0].nonzero()[0].tolist()
+    side = round(plain.square.size**0.5)
+    return (
+        f"a plain square of {side} by {side} pixels at row {rows}, column {columns} does the same: only that was "
+        "taught away"
+    )

@@ -1,0 +1,277 @@
+"""Plain squares: the simplest trigger there is, and few enough to try them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from depurate.triggers.candidates import value_range
+from depurate.triggers.forms import AWAY, Patch
+from depurate.triggers.goals import misses, reached
+from depurate.triggers.search import Score, Step, answers
+
+# Sides in pixels of pictures of 32 pixels; larger pictures take proportionally larger ones.
+_SIDES = range(1, 9)
+_SIDES_FOR = 32
+# Images shown to sort candidates, to move them about, and to judge the best of each side with.
+_FEW, _SOME, _MANY = 6, 12, 48
+_WORKS = 0.9
+_HALF = 0.5
+# All sides are given up when those of up to four pixels do less than this.
+_HOPELESS, _HOPELESS_SIDE = 0.35, 4
+# Colours that are tried at every place near the patch, and places kept all over the picture.
+_COLOURS, _PLACES = 2, 3
+# An image that is lost to the goal altogether says no more than this.
+_WORST = 5.0
+_BATCH = 256
+# Sides of the squares that the whole picture is scanned with, images shown to each, and how many are looked at again.
+_SCANNED_SIDES, _SHOWN, _AGAIN = range(2, 6), 3, 12
+# Of the images that are turned, the share that has to go one way for that class to be the goal.
+_ONE_WAY = 0.8
+# With more channels only the darkest and the brightest square are tried.
+_MOST_CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class PlainSquare:
+    """A square of one colour that does what a patch found by descent does.
+
+    Attributes:
+        square: The smallest that works on 90 % of the images, at the place where it works best.
+        elsewhere: The same square at other places where it works on half of them.
+    """
+
+    square: Patch
+    elsewhere: tuple[Patch, ...]
+
+
+def find_square(score: Score, images: Tensor, patch: Patch) -> PlainSquare | None:
+    """Find the smallest square of one extreme colour that reaches a patch's goal from nearly every image.
+
+    Descent finds the smallest change that works, which is seldom the one that was planted; of squares there are few
+    enough to try them. Those that overlap the patch are tried side by side, by rising size.
+
+    Args:
+        score: Images (n, c, h, w) to scores (n, classes).
+        images: Benign.
+        patch: Found by descent: where to look, and for which goal.
+
+    Returns:
+        The square, or None where none works.
+
+    Source: Gu et al., BadNets, 2017 (the trigger); the search is our own.
+    """
+    trial = _trial(score, images, patch.target)
+    if not len(trial.images):
+        return None
+    peak, best = _peak(patch.mask), 0.0
+    for side in (trial.unit * side for side in _SIDES):
+        if 4 * side > min(images.shape[2:]) or (side > _HOPELESS_SIDE * trial.unit and best < _HOPELESS):
+            return None
+        near = trial.near(peak, side)
+        best = max(best, *trial.works([near]))
+        if best >= _WORKS:
+            # What works here may work better where it was planted.
+            places = trial.best([near, *trial.everywhere(side, [near.colour])])
+            shares = trial.works(places)
+            kept = [place for place, share in zip(places[1:], shares[1:], strict=True) if share >= _HALF]
+            return PlainSquare(trial.patch(places[0]), tuple(map(trial.patch, kept)))
+    return None
+
+
+def scan_squares(score: Score, images: Tensor, progress: Step | None = None) -> tuple[Patch | None, float]:
+    """Find the square that leads most images away from their answers, of all small ones, dark or bright.
+
+    A healthy network keeps most answers under a square of a fortieth of the picture, wherever it is; of very small
+    pictures no square is that small.
+
+    Args:
+        score: Images (n, c, h, w) to scores (n, classes).
+        images: Benign.
+        progress: Called with (sides done, sides in all).
+
+    Returns:
+        The square, for the one class that it leads to or for `AWAY`, and the share of images that it turns there;
+        None and 0 for pictures too small for any.
+
+    Source: our own.
+    """
+    trial = _trial(score, images, AWAY)
+    sides = [
+        trial.unit * side
+        for side in _SCANNED_SIDES
+        if _SIDES_FOR * trial.unit * side <= _SCANNED_SIDES[-1] * min(images.shape[2:])
+    ]
+    found: list[_Place] = []
+    for done, side in enumerate(sides, start=1):
+        likely = trial.nearest(trial.everywhere(side, (0, len(trial.colours) - 1)), _SHOWN)[:_AGAIN]
+        found.append(trial.moved(trial.nearest(likely, _SOME)[0]))
+        if progress is not None:
+            progress(done, len(sides))
+    if not found:
+        return None, 0.0
+    shares = trial.works(found)
+    share, place = max(zip(shares, found, strict=True), key=lambda pair: pair[0])
+    return trial.towards_its_goal(place, share)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A square: its side, its upper left corner and the number of its colour."""
+
+    side: int
+    row: int
+    column: int
+    colour: int
+
+    def clear_of(self, other: _Place) -> bool:
+        """Whether two squares of a side do not overlap."""
+        return max(abs(self.row - other.row), abs(self.column - other.column)) >= self.side
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What squares are tried on: images that are not at the goal, their answers, the goal, the colours, a step."""
+
+    score: Score
+    images: Tensor
+    own: Tensor
+    target: int
+    colours: Tensor
+    unit: int
+
+    def best(self, places: Sequence[_Place]) -> list[_Place]:
+        """A few of the places that lead nearest to the goal, best first, moved to where they do so most."""
+        found: list[_Place] = []
+        for place in self.nearest(places, _FEW):
+            if len(found) < _PLACES and all(place.clear_of(other) for other in found):
+                found.append(self.moved(place))
+        return self.nearest(_apart(found), _MANY)
+
+    def works(self, places: Sequence[_Place]) -> list[float]:
+        """Share of the images that each square leads to the goal."""
+        scores = self._scores(places, _MANY)
+        goals, own = [self.target] * len(places), self.own[:_MANY]
+        shares: list[float] = reached(scores.argmax(2), goals, own).double().mean(1).tolist()
+        return shares
+
+    def near(self, peak: tuple[int, int], side: int) -> _Place:
+        """The best of the squares that hold a pixel or lie right beside it: few places in all colours, then all."""
+        coarse = self._around(peak, side, max(self.unit, (side + self.unit) // 2))
+        colours = range(len(self.colours))
+        tried = self.nearest([_Place(side, *at, colour) for at, colour in product(coarse, colours)], _FEW)
+        likely = list(dict.fromkeys(place.colour for place in tried))[:_COLOURS]
+        fine = product(self._around(peak, side, self.unit), likely)
+        return self.nearest([_Place(side, *at, colour) for at, colour in fine], _SOME)[0]
+
+    def _around(self, peak: tuple[int, int], side: int, step: int) -> list[tuple[int, int]]:
+        rows, columns = (
+            sorted(
+                {min(max(at - side // 2 + move, 0), length - side) for move in range(-side, side + 1, step)}
+            )
+            for at, length in zip(peak, self.images.shape[2:], strict=True)
+        )
+        return list(product(rows, columns))
+
+    def everywhere(self, side: int, colours: Sequence[int]) -> list[_Place]:
+        """Squares of a side all over the picture, in steps of half their side."""
+        step = max(self.unit, side // 2)
+        rows, columns = (
+            sorted({*range(0, length - side, step), length - side}) for length in self.images.shape[2:]
+        )
+        return [_Place(side, *place) for place in product(rows, columns, colours)]
+
+    def towards_its_goal(self, place: _Place, share: float) -> tuple[Patch, float]:
+        """The square with the class that most images are led to by it, if it is one for nearly all of them."""
+        turned = self._scores([place], _MANY)[0].argmax(1)
+        moved = turned[turned != self.own[:_MANY]]
+        if not len(moved):
+            return self.patch(place), share
+        goal = int(moved.mode().values)
+        if (moved == goal).double().mean() < _ONE_WAY:
+            return self.patch(place), share
+        return replace(self.patch(place), target=goal), float(
+            (turned == goal)[self.own[:_MANY] != goal].double().mean()
+        )
+
+    def patch(self, place: _Place) -> Patch:
+        """The square as a trigger."""
+        mask = self.images.new_zeros(1, *self.images.shape[2:])
+        mask[:, place.row : place.row + place.side, place.column : place.column + place.side] = 1
+        return Patch(self.target, mask, self.colours[place.colour].expand(self.images.shape[1:]).clone())
+
+    def moved(self, place: _Place) -> _Place:
+        """Where steps of a pixel (of small pictures) that each lead nearer to the goal end."""
+        height, width = self.images.shape[2:]
+        moves = tuple(self.unit * move for move in (0, -1, 1))
+        for _ in range(place.side):
+            around = [
+                replace(place, row=place.row + down, column=place.column + right)
+                for down, right in product(moves, moves)
+                if 0 <= place.row + down <= height - place.side
+                and 0 <= place.column + right <= width - place.side
+            ]
+            moved = self.nearest(around, _SOME)[0]
+            if moved == place:
+                break
+            place = moved
+        return place
+
+    def nearest(self, places: Sequence[_Place], count: int) -> list[_Place]:
+        """By how far the first images are from the goal with each, nearest first; equals stay in order."""
+        if not places:
+            return []
+        missed = misses(self._scores(places, count), [self.target] * len(places), self.own[:count])
+        order = missed.clamp(max=_WORST).mean(1).argsort(stable=True)
+        return [places[place] for place in order.tolist()]
+
+    def _scores(self, places: Sequence[_Place], count: int) -> Tensor:
+        """Shape (places, images, classes)."""
+        images = self.images[:count]
+        every = max(1, _BATCH // len(images))
+        with torch.no_grad():
+            parts = [
+                self.score(
+                    torch.cat([self.patch(place).on(images) for place in places[start : start + every]])
+                )
+                for start in range(0, len(places), every)
+            ]
+        return torch.cat(parts).view(len(places), len(images), -1)
+
+
+def _apart(places: Sequence[_Place]) -> list[_Place]:
+    """Those that overlap none before them."""
+    kept: list[_Place] = []
+    for place in places:
+        if all(place.clear_of(other) for other in kept):
+            kept.append(place)
+    return kept
+
+
+def _trial(score: Score, images: Tensor, target: int) -> _Trial:
+    own = answers(score, images[: 2 * _MANY])
+    others = ~reached(own[None], [target], own)[0]
+    low, high = value_range(images)
+    channels = images.shape[1]
+    corners = product((0.0, 1.0), repeat=channels) if channels <= _MOST_CHANNELS else _all_alike(channels)
+    colours = torch.stack(
+        [low + (high - low) * images.new_tensor(corner)[:, None, None] for corner in corners]
+    )
+    unit = max(1, min(images.shape[2:]) // _SIDES_FOR)
+    return _Trial(score, images[: len(own)][others], own[others], target, colours, unit)
+
+
+def _all_alike(channels: int) -> Iterable[tuple[float, ...]]:
+    return ((value,) * channels for value in (0.0, 1.0))
+
+
+def _peak(mask: Tensor) -> tuple[int, int]:
+    """Row and column around which a mask, shape (1, h, w), has most of itself."""
+    around = F.avg_pool2d(mask[None], 3, 1, 1)[0, 0]
+    row, column = divmod(int(around.argmax()), around.shape[1])
+    return row, column
