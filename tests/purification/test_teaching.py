@@ -6,11 +6,11 @@ import torch
 from depurate.purification.backdoor import Watch, describe_screening, record_search
 from depurate.purification.images import gather
 from depurate.purification.lessons import counter_lesson
-from depurate.purification.plan import _taught
 from depurate.purification.run import Run
+from depurate.purification.teaching import choose_teaching
 from depurate.recovery import Agreement, Recipe
 from depurate.spans import find_sites
-from depurate.triggers import AWAY, Addition, Patch, Screening, Search
+from depurate.triggers import AWAY, Addition, Patch, PlainSquare, Screening, Search
 from networks import convolutional, pictures
 
 
@@ -50,31 +50,77 @@ def that_works(net):
 
 def test_rehearsing_tells_how_often_triggers_still_work():
     plain = a_run()
-    taught = a_run([that_works(plain.suspect)])
-    agreement, left = taught.rehearse(Recipe("soft", 1e-6), "rehearsing")
+    trigger = that_works(plain.suspect)
+    taught = a_run([trigger])
+    agreement, left = taught.rehearse(Recipe("soft", 1e-6), "rehearsing", [trigger])
     assert agreement.images == taught.benign.held_back
-    assert left < 1
-    assert plain.rehearse(Recipe("soft", 1e-6), "rehearsing")[1] == 0
+    assert left[0] < 1
+    assert plain.rehearse(Recipe("soft", 1e-6), "rehearsing", ())[1] == []
+
+
+A_SQUARE = Patch(1, torch.ones(1, 6, 6), torch.ones(2, 6, 6))
+ELSEWHERE = Patch(1, torch.zeros(1, 6, 6), torch.ones(2, 6, 6))
+A_PATCH = Patch(1, torch.ones(1, 6, 6), torch.zeros(2, 6, 6))
+ANOTHER = Addition(1, torch.zeros(2, 6, 6), -torch.ones(2, 1, 1), torch.ones(2, 1, 1))
+
+
+def teaching(monkeypatch, loss, left, square):
+    """Choose with losses and leftovers as given for (share, strength), and a plain square or none."""
+
+    def rehearse(run, recipe, what, checked):
+        at = run.share, recipe.strength
+        return Agreement(100, 0.9, 0.8, 1.0, loss(*at), 0.01), [left(*at, trigger) for trigger in checked]
+
+    monkeypatch.setattr(Run, "rehearse", rehearse)
+    squares = (PlainSquare(A_SQUARE, (ELSEWHERE,)),) if square else ()
+    monkeypatch.setattr(Watch, "squares", lambda self, suspect, found: squares)
+    monkeypatch.setattr(Watch, "lessons", lambda self, suspect, found: (*found.triggers, ANOTHER))
+    run, found = a_run(), Screening((0, 1, 2), (9.0,) * 3, (1,), (A_PATCH,))
+    watch = Watch(run.benign.images, Search(), run.progress)
+    chosen = choose_teaching(run, watch, found, lambda strength: Recipe("soft", strength))
+    (trial,) = (trial for trial in chosen.trials if trial.chosen)
+    assert trial.share == chosen.run.share
+    return chosen, (trial.share, trial.strength)
 
 
 @pytest.mark.parametrize(
-    ("left", "loss", "share", "strength"),
+    ("losses", "strength"),
+    [((0, 0, 0), 0.003), ((0.05, 0.02, 0.02), 0.01), ((0.02, 0.015, 0.01), 0.003), ((0.1, 0.05, 0.01), 0.03)],
+)
+def test_a_plain_square_is_taught_alone_with_no_more_strength_than_pays(monkeypatch, losses, strength):
+    by_strength = dict(zip((0.003, 0.01, 0.03), losses, strict=True))
+    chosen, at = teaching(monkeypatch, lambda _, s: by_strength[s], lambda *at: 0.0, square=True)
+    assert at == (0.3, strength)
+    assert chosen.run.triggers == (A_SQUARE,)
+    assert "plain square of 6 by 6 pixels at row 0, column 0" in chosen.said[0]
+
+
+@pytest.mark.parametrize(("still", "share"), [(A_SQUARE, 0.06), (ELSEWHERE, 0.06), (A_PATCH, 0.11)])
+def test_a_square_that_leaves_anything_untaught_is_taught_with_the_rest(monkeypatch, still, share):
+    def left(_, strength, trigger):
+        return share if trigger is still else 0.0
+
+    chosen, at = teaching(monkeypatch, lambda *at: 0.0, left, square=True)
+    assert chosen.run.triggers == (A_SQUARE, ELSEWHERE, A_PATCH, ANOTHER)
+    assert chosen.said == ()
+    assert at == (1.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "left", "expected"),
     [
-        (lambda share: 0.0, lambda strength: 0.0, 0.1, 0.1),
-        (lambda share: 0.2 - share / 2, lambda strength: strength / 5, 0.3, 0.03),
-        (lambda share: 1.0, lambda strength: 1.0, 1.0, 0.01),
+        (lambda share, strength: 0.0, lambda share: 1.0, (1.0, 0.1)),
+        (lambda share, strength: share / 10, lambda share: 1.0, (0.1, 0.1)),
+        (lambda share, strength: strength / 3, lambda share: 1.0, (0.1, 0.03)),
+        (lambda share, strength: 1.0, lambda share: 0.0, (0.1, 0.01)),
+        (lambda share, strength: 1.0, lambda share: 0.2 - share / 2, (0.3, 0.01)),
+        (lambda share, strength: 1.0, lambda share: 1.0, (1.0, 0.01)),
     ],
 )
-def test_few_images_carry_triggers_and_strength_is_what_costs_little(
-    monkeypatch, left, loss, share, strength
-):
-    def rehearse(run, recipe, what):
-        return Agreement(100, 0.9, 0.8, 1.0, loss(recipe.strength)), left(run.share)
-
-    monkeypatch.setattr(Run, "rehearse", rehearse)
-    run, trials = _taught(a_run(), lambda strength: Recipe("soft", strength))
-    assert run.share == share
-    assert [trial.strength for trial in trials if trial.chosen] == [strength]
+def test_other_triggers_are_taught_as_hard_as_costs_little(monkeypatch, loss, left, expected):
+    chosen, at = teaching(monkeypatch, loss, lambda share, *_: left(share), square=False)
+    assert chosen.run.triggers == (A_PATCH, ANOTHER)
+    assert at == expected
 
 
 def test_what_still_works_is_said():
@@ -99,9 +145,11 @@ def screening(flagged, evidence):
         ((1,), "patch", "class 1 is reached from nearly any image by a patch of about 6 pixels, where other"),
         ((1,), "warp", "class 1 is reached from nearly any image by one small warp"),
         ((1,), "addition", "by one short addition"),
+        ((1,), "square", "class 1 is reached from most images by one small plain square"),
         ((1,), "unshared patch", "by a small patch that the purified network does not react to"),
         ((1,), "unshared wave", "by one sinusoid that the purified network does not react to"),
         ((AWAY,), "away", "one patch of about 5 pixels leads nearly any image away from its own class"),
+        ((AWAY,), "square", "one small plain square leads most images away from their own class"),
         ((AWAY,), "warp", "one warp leads nearly any image away"),
     ],
 )

@@ -101,7 +101,10 @@ class Watch:
 
     def squares(self, suspect: nn.Module, found: Screening) -> tuple[PlainSquare, ...]:
         """Plain squares that do what the patches found do; none unless there is one for every patch."""
-        squares = []
+        if found.evidence == "square":
+            first, *elsewhere = (trigger for trigger in found.triggers if isinstance(trigger, Patch))
+            return (PlainSquare(first, tuple(elsewhere)),)
+        squares: list[PlainSquare] = []
         for done, trigger in enumerate(found.triggers, start=1):
             square = (
                 find_square(_score(suspect), self.images, trigger) if isinstance(trigger, Patch) else None

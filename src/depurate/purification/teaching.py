@@ -58,8 +58,8 @@ def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeO
     gentle = _gently(run, squares, found, recipe_of) if squares else None
     if gentle is not None:
         return gentle
-    triggers = (*_everywhere(squares), *watch.lessons(run.suspect, found))
-    return _firmly(replace(run, triggers=triggers), recipe_of)
+    triggers = dict.fromkeys((*_everywhere(squares), *watch.lessons(run.suspect, found)))
+    return _firmly(replace(run, triggers=tuple(triggers)), recipe_of)
 
 
 def _gently(

@@ -136,10 +136,13 @@ def agreement(trials: Sequence[Trial]) -> Drawing:
     key, title = "agreement", "The strengths tried"
     if not trials:
         return Drawing(key, title, "Not drawn: the strength was given or none was needed, so none was tried.")
-    ordered = sorted(trials, key=lambda trial: trial.strength)
+    ordered = sorted(trials, key=lambda trial: (trial.strength, trial.share))
+    shares = len({trial.share for trial in trials}) > 1
     agreed, lost = [], []
     for trial in ordered:
         label, held = scientific(trial.strength), trial.agreement
+        if shares:
+            label += f"\n{trial.share:.0%}"
         agreed.append(
             Reading(label, trial.chosen, held.agreement, held.low, held.high, percent(held.agreement))
         )
@@ -153,9 +156,11 @@ def agreement(trials: Sequence[Trial]) -> Drawing:
     )
     images = " or ".join(count(size) for size in sorted({trial.agreement.images for trial in trials}))
     chosen = ", ".join(scientific(trial.strength) for trial in ordered if trial.chosen)
+    carried = " Below each strength: the share of the images that each trigger was put on." if shares else ""
     caption = f"Measured on {images} benign images that the recovery did not see, without labels. " + (
         f"The diamond marks the strength chosen, {chosen}." if chosen else "None is marked as chosen."
     )
+    caption += carried
     return Drawing(key, title, caption, panels, columns=2)
 
 

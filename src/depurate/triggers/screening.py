@@ -26,8 +26,6 @@ _SHORT = 0.75
 _WIDEST_WARP = 1 / 7
 _TURNED = 0.5
 _RARE = 0.4
-# No small square turns more than 0.31 of the images of healthy networks.
-_SQUARE_WORKS = 0.5
 # Healthy networks of the zoo have no wave above 0.15 and 0.23.
 _WAVES = ((FAINT, 0.3), (STRONG, 0.4))
 
@@ -153,10 +151,11 @@ def _by_patches(subject: Subject, step: Step) -> Screening:
 
 
 def _by_squares(subject: Subject, found: Screening, step: Step) -> Screening:
-    square, share = scan_squares(subject.score, subject.images, step)
-    if square is None or share < _SQUARE_WORKS or square.target not in (*subject.classes, AWAY):
+    plain, _ = scan_squares(subject.score, subject.images, step)
+    if plain is None or plain.square.target not in (*subject.classes, AWAY):
         return found
-    return replace(found, flagged=(square.target,), triggers=(square,), evidence="square")
+    triggers = (plain.square, *plain.elsewhere)
+    return replace(found, flagged=(plain.square.target,), triggers=triggers, evidence="square")
 
 
 def _by_warps(subject: Subject, found: Screening, step: Step) -> Screening:
