@@ -1,5 +1,7 @@
 """Triggers: found where they were planted, judged against the other classes, taught away."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -22,7 +24,9 @@ from depurate.triggers import (
     screen,
     shortest_additions,
     success,
+    warps_akin,
 )
+from depurate.triggers.waves import FAINT
 
 
 class Planted(nn.Module):
@@ -116,6 +120,21 @@ def test_a_wave_is_found_by_trying_and_only_where_the_other_network_is_deaf_to_i
     assert find_wave(Waved(), Waved(), pictures(), range(4))[1] < 0.2
 
 
+def test_a_faint_wave_counts_while_the_other_network_stays_off_its_goal():
+    class Elsewhere(nn.Module):
+        """Answers the wave as well, but by another class."""
+
+        def forward(self, images):
+            return Waved()(images).roll(1, 1)
+
+    faint = replace(FAINT, amplitudes=(0.6,))
+    wave, share = find_wave(Waved(), Elsewhere(), pictures(), range(4), faint)
+    assert wave.target == 1
+    assert share > 0.4
+    assert find_wave(Waved(), Elsewhere(), pictures(), range(4), replace(faint, deaf=True))[1] < 0.2
+    assert find_wave(Waved(), Waved(), pictures(), range(4), faint) == (None, 0.0)
+
+
 def test_a_patch_that_turns_both_networks_does_not_count_as_unshared():
     patches = find_patches(Planted(True), pictures(), [2], Search())
     assert success(Planted(True), pictures(), patches)[0] > 0.8
@@ -137,6 +156,34 @@ def test_a_warp_is_found_where_moving_the_picture_decides():
     assert min(success(Leaning(), images, warps)) > 0.9
     assert all(0.2 < warp.size < 1 for warp in warps)
     assert isinstance(warps[0], Warp)
+
+
+class Sharp(nn.Module):
+    """Class 0 for pictures as grainy as they were taken, class 1 for any that were resampled."""
+
+    def forward(self, images):
+        grain = images.diff(dim=3).square().mean((1, 2, 3))
+        return 200 * torch.stack([grain - 0.4, 0 * grain], 1)
+
+
+def test_warps_of_the_same_kind_are_given_where_they_work_too():
+    images = (torch.rand(30, 1, 16, 16, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    warp = Warp(1, torch.full((2, 4, 4), 0.4))
+    assert success(Sharp(), images, [warp]) == [1.0]
+    akin = warps_akin(Sharp(), images, warp)
+    assert min(success(Sharp(), images, akin)) >= 0.5
+    # Turned round, and four of half a pixel or so; none larger than the one found.
+    assert any(torch.equal(other.knots, -warp.knots) for other in akin)
+    assert len(akin) == 5
+    assert max(other.size for other in akin) <= max(warp.size, 16 / 28) + 1e-5
+
+
+def test_warps_that_do_not_work_are_not_given():
+    images = torch.zeros(40, 1, 8, 8)
+    images[:, :, :, 3] = 1.0
+    right = Warp(1, torch.stack([torch.full((4, 4), -1.0), torch.zeros(4, 4)]))
+    assert success(Leaning(), images, [right]) == [1.0]
+    assert warps_akin(Leaning(), images, right) == ()
 
 
 def test_a_warp_moves_as_its_knots_say():

@@ -20,11 +20,13 @@ from depurate.triggers import (
     Search,
     Subject,
     Trigger,
+    Warp,
     find_patches,
     find_square,
     screen,
     shortest_additions,
     success,
+    warps_akin,
 )
 
 Progress = Callable[[str, int, int], None]
@@ -90,14 +92,20 @@ class Watch:
         return screen(subject, lambda: _score(purified()), self.progress)
 
     def lessons(self, suspect: nn.Module, found: Screening) -> tuple[Trigger, ...]:
-        """Triggers to teach away: the patches found, and for each flagged class the short additions that work."""
+        """Triggers to teach away: those found, what else works of their kind, and short additions for each class."""
         additions: list[Trigger] = []
         # Twelve images draw an addition for many classes; for one or two there is room for more.
         longer = replace(self.search, steps=self.search.steps // 2, images=4 * self.search.images)
         for done, target in enumerate(found.flagged, start=1):
             additions += shortest_additions(_score(suspect), self.images, [target], longer)
             self.progress("searching for other triggers of the same class", done, len(found.flagged))
-        return (*found.triggers, *additions)
+        akin = (
+            other
+            for trigger in found.triggers
+            if isinstance(trigger, Warp)
+            for other in warps_akin(_score(suspect), self.images, trigger, self.search.seed)
+        )
+        return (*found.triggers, *akin, *additions)
 
     def squares(self, suspect: nn.Module, found: Screening) -> tuple[PlainSquare, ...]:
         """Plain squares that do what the patches found do; none unless there is one for every patch."""

@@ -1,6 +1,7 @@
 """Triggers found without labels: what smallest universal change of benign images makes a network answer a class."""
 
 from depurate.triggers.additions import find_additions, shortest_additions
+from depurate.triggers.akin import warps_akin
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
 from depurate.triggers.screening import Screening, Subject, outliers, screen
 from depurate.triggers.search import Search, find_patches, find_warps, success
@@ -27,4 +28,5 @@ __all__ = [
     "screen",
     "shortest_additions",
     "success",
+    "warps_akin",
 ]
