@@ -109,9 +109,10 @@ def test_a_square_that_leaves_anything_untaught_is_taught_with_the_rest(monkeypa
 @pytest.mark.parametrize(
     ("loss", "left", "expected"),
     [
-        (lambda share, strength: 0.0, lambda share: 1.0, (1.0, 0.1)),
-        (lambda share, strength: share / 10, lambda share: 1.0, (0.1, 0.1)),
-        (lambda share, strength: strength / 3, lambda share: 1.0, (0.1, 0.03)),
+        (lambda share, strength: 0.0, lambda share: 0.2, (1.0, 0.1)),
+        (lambda share, strength: 0.0, lambda share: 1.0, (1.0, 0.01)),
+        (lambda share, strength: share / 10, lambda share: 0.2, (0.1, 0.1)),
+        (lambda share, strength: strength / 3, lambda share: 0.2, (0.1, 0.03)),
         (lambda share, strength: 1.0, lambda share: 0.0, (0.1, 0.01)),
         (lambda share, strength: 1.0, lambda share: 0.2 - share / 2, (0.3, 0.01)),
         (lambda share, strength: 1.0, lambda share: 1.0, (1.0, 0.01)),
@@ -128,10 +129,16 @@ def test_what_still_works_is_said():
     trigger = that_works(run.suspect)
     nothing = Addition(1, torch.zeros(2, 6, 6), -9 * torch.ones(2, 1, 1), 9 * torch.ones(2, 1, 1))
     watch = Watch(run.benign.images, Search(), run.progress)
-    (said,) = watch.left(run.suspect, [trigger, nothing])
-    assert said.startswith(f"one patch that leads to class {trigger.target} still works on 100%")
+    said = (
+        f"the patch taught away still leads to class {trigger.target} after recovery, on 100% of the images"
+    )
+    assert [line.split(":")[0] for line in watch.left(run.suspect, [trigger, nothing])] == [said]
     away = Patch(AWAY, trigger.mask, trigger.pattern)
     assert "leads to another class" in watch.left(run.suspect, [away])[0]
+    unseen = Patch(trigger.target, 0 * trigger.mask, trigger.pattern)
+    assert watch.left(run.suspect, [trigger, unseen, trigger])[0].startswith(
+        "2 of 3 patches taught away still lead"
+    )
 
 
 def screening(flagged, evidence):

@@ -134,13 +134,16 @@ class Watch:
         )
 
     def left(self, purified: nn.Module, triggers: Sequence[Trigger]) -> tuple[str, ...]:
-        """Say which of the triggers taught away still work on a purified network."""
+        """Say which of the triggers taught away still work on a purified network, one line a kind."""
         shares = success(_score(purified), self.images, triggers)
+        kinds: dict[tuple[str, int], list[float]] = {}
+        for trigger, share in zip(triggers, shares, strict=True):
+            kinds.setdefault((type(trigger).__name__.lower(), trigger.target), []).append(share)
         return tuple(
-            f"one {type(trigger).__name__.lower()} that leads to {_goal(trigger.target)} still works on {share:.0%} of "
-            "the images after recovery: the backdoor may not be gone"
-            for trigger, share in zip(triggers, shares, strict=True)
-            if share > _STILL_WORKS
+            f"{_counted(kind, shares)} to {_goal(target)} after recovery, on {max(shares):.0%} of the images: the "
+            "backdoor may not be gone"
+            for (kind, target), shares in kinds.items()
+            if max(shares) > _STILL_WORKS
         )
 
     def _classes(self, suspect: nn.Module) -> list[int]:
@@ -154,6 +157,13 @@ class Watch:
             shift = _away(_score(suspect), self.images[:64], seed)
             counts.update(logits(suspect, [self.images[:64] + shift]).argmax(1).tolist())
         return [name for name, _ in counts.most_common(_MOST_CLASSES)]
+
+
+def _counted(kind: str, shares: Sequence[float]) -> str:
+    still = sum(share > _STILL_WORKS for share in shares)
+    if len(shares) == 1:
+        return f"the {kind} taught away still leads"
+    return f"{still} of {len(shares)} {'patches' if kind == 'patch' else kind + 's'} taught away still lead"
 
 
 def _goal(target: int) -> str:

@@ -132,8 +132,7 @@ def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_a
             run = replace(run, triggers=watch.lessons(run.suspect, found))
             return Plan(run, recipe_of(strength or DEFAULT_STRENGTH), (), said, found)
         taught = choose_teaching(run, watch, found, recipe_of)
-        recipe = recipe_of(_chosen(taught.trials))
-        return Plan(taught.run, recipe, taught.trials, (*said, *taught.said), found)
+        return Plan(taught.run, taught.recipe, taught.trials, (*said, *taught.said), found)
     if strength is not None:
         return Plan(run, recipe_of(strength), (), said, found)
     return Plan(run, recipe_at(None), (), said, found, certain)

@@ -80,7 +80,7 @@ class Run:
         repaired: dict[str, LayerOutcome] = {}
         lesson = self._lesson(self.benign.all())
         for outcome in walk(suspect, purified, self.anchor, self.sites, lesson, recipe):
-            used = recipe.strength if outcome.method == "soft" else None
+            used = recipe.strength_on(outcome.moments) if outcome.method == "soft" else None
             layers.append(replace(describe(outcome), strength=used))
             if recipe.sparse and outcome.repair is not None:  # without its moments: they are large
                 repaired[outcome.site.name] = replace(outcome, moments=None)

@@ -8,21 +8,23 @@ from dataclasses import dataclass, replace
 from depurate.purification.backdoor import Watch
 from depurate.purification.run import Run
 from depurate.recovery import Recipe, Trial
-from depurate.triggers import Patch, PlainSquare, Screening
+from depurate.triggers import Addition, Patch, PlainSquare, Screening
 
 RecipeOf = Callable[[float], Recipe]
 
 # A square is hardly ever the planted trigger by chance: few images and little strength are enough, and cost least.
 _GENTLE_STRENGTHS = (0.003, 0.01, 0.03)
 _GENTLE_SHARE = 0.3
+_GENTLE_THIN = 10.0
 # How often the square, or the same elsewhere, may still work: other images turn on that many by themselves.
 _SQUARES_LEFT = 0.05
 # And how often a patch found by descent may, which was not taught.
 _TRIGGERS_LEFT = 0.1
 # Shares of the images that carry each trigger, and strengths, hardest first.
 _STEPS = ((1.0, 0.1), (0.3, 0.1), (0.1, 0.1), (0.1, 0.03))
-# Expected loss that is tolerated, without a fifth of the images.
-_LOSS = 0.015
+# Expected loss that is tolerated, without a fifth of the images, and how often what was found may still work. Additions
+# do not count: a network that has no short cut left may follow one all the same.
+_LOSS, _STILL_THERE = 0.015, 0.3
 # What is left where everything costs more: as few images as the triggers taught are gone with.
 _LEAST_STRENGTH, _LEAST_SHARES = 0.01, (0.1, 0.3, 1.0)
 
@@ -34,11 +36,13 @@ class Teaching:
     Attributes:
         run: The network with its images, the triggers and the share of the images that carry them.
         trials: What was tried, one of it chosen.
+        recipe: To teach with.
         said: What was learnt of the triggers, in plain words.
     """
 
     run: Run
     trials: tuple[Trial, ...]
+    recipe: Recipe
     said: tuple[str, ...] = ()
 
 
@@ -74,26 +78,29 @@ def _gently(
     trials: list[Trial] = []
     for strength in _GENTLE_STRENGTHS:
         what = f"teaching plain squares at strength {strength}"
-        agreement, left = run.rehearse(recipe_of(strength), what, (*alike, *found.triggers))
+        recipe = replace(recipe_of(strength), thin=_GENTLE_THIN)
+        agreement, left = run.rehearse(recipe, what, (*alike, *found.triggers))
         if max(left[: len(alike)]) > _SQUARES_LEFT or max(left[len(alike) :]) > _TRIGGERS_LEFT:
             return None
         trials.append(Trial(strength, agreement, chosen=False, share=_GENTLE_SHARE))
     least = min((trial.agreement for trial in trials), key=lambda agreement: agreement.expected_loss)
     enough = least.expected_loss + least.loss_error
     best = next(place for place, trial in enumerate(trials) if trial.agreement.expected_loss <= enough)
-    return Teaching(run, _choose(trials, best), tuple(map(_described, squares)))
+    recipe = replace(recipe_of(_GENTLE_STRENGTHS[best]), thin=_GENTLE_THIN)
+    return Teaching(run, _choose(trials, best), recipe, tuple(map(_described, squares)))
 
 
 def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
     """Teach as many images at as much strength as costs little: the planted trigger is not the one that was found."""
+    planted = [trigger for trigger in run.triggers if not isinstance(trigger, Addition)]
     trials: list[Trial] = []
     for share, strength in _STEPS:
         run = replace(run, share=share)
         what = f"teaching with {share:.0%} of the images at strength {strength}"
-        agreement, _ = run.rehearse(recipe_of(strength), what, ())
+        agreement, left = run.rehearse(recipe_of(strength), what, planted)
         trials.append(Trial(strength, agreement, chosen=False, share=share))
-        if agreement.expected_loss <= _LOSS:
-            return Teaching(run, _choose(trials, len(trials) - 1))
+        if agreement.expected_loss <= _LOSS and max(left, default=0.0) <= _STILL_THERE:
+            return Teaching(run, _choose(trials, len(trials) - 1), recipe_of(strength))
     for share in _LEAST_SHARES:
         run = replace(run, share=share)
         what = f"teaching with {share:.0%} of the images at strength {_LEAST_STRENGTH}"
@@ -101,7 +108,7 @@ def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
         trials.append(Trial(_LEAST_STRENGTH, agreement, chosen=False, share=share))
         if max(left) <= _TRIGGERS_LEFT:
             break
-    return Teaching(run, _choose(trials, len(trials) - 1))
+    return Teaching(run, _choose(trials, len(trials) - 1), recipe_of(_LEAST_STRENGTH))
 
 
 def _everywhere(squares: Sequence[PlainSquare]) -> tuple[Patch, ...]:

@@ -51,6 +51,8 @@ class Recipe:
         sampling: How many patches to look at.
         repair: For `auto`: fill in, as `robust` does, the entries that do not fit where nothing can be certified.
         sparse: For both: whether the network as a whole shows sparse noise.
+        thin: Multiple of the strength for layers that saw fewer patches than directions: with little strength they
+            would repeat these patches and nothing else.
     """
 
     method: str
@@ -60,6 +62,17 @@ class Recipe:
     sampling: Sampling = field(default_factory=Sampling)
     repair: bool = False
     sparse: bool = False
+    thin: float = 1.0
+
+    def strength_on(self, moments: Moments | None) -> float | None:
+        """λ of a layer.
+
+        >>> Recipe("soft", 0.01, thin=10).strength_on(None)
+        0.01
+        """
+        if self.strength is None or moments is None or not moments.dual:
+            return self.strength
+        return self.thin * self.strength
 
     @property
     def repairs(self) -> bool:
@@ -222,9 +235,10 @@ def _recover(outcome: LayerOutcome, recipe: Recipe) -> LayerOutcome:
                 return _exact(outcome, spans, recipe)
     if recipe.repairs:
         return _robust(outcome, outcome.moments, recipe)
-    if recipe.strength is None:
+    strength = recipe.strength_on(outcome.moments)
+    if strength is None:
         return outcome
-    recovered = soft_recovery(outcome.moments, outcome.anchor, recipe.strength)
+    recovered = soft_recovery(outcome.moments, outcome.anchor, strength)
     return replace(outcome, method="soft", purified=recovered)
 
 
