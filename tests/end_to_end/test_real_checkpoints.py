@@ -19,10 +19,10 @@ pytestmark = [
 ]
 
 
-def _rows(tmp_path: Path, case: str) -> list[dict]:
+def _rows(tmp_path: Path, case: str, method: str = "soft") -> list[dict]:
     out = tmp_path / "rows.json"
     command = [sys.executable, str(_BENCHMARK), "--data", str(_DATA), "--models", str(_MODELS)]
-    command += ["--only", case, "--methods", "soft", "--out", str(out)]
+    command += ["--only", case, "--methods", method, "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())
@@ -45,3 +45,10 @@ def test_backdoors_in_real_checkpoints_are_removed(tmp_path, case, anchors, accu
             continue  # no target was set without the anchor; the row stands in the README
         assert row["accuracy"] >= accuracy, row
         assert row["success"] <= success, row
+
+
+def test_auto_finds_and_removes_a_strangers_backdoor(tmp_path):
+    (row,) = _rows(tmp_path, "strangers/badnet-mnist", "auto")
+    assert row["success_before"] > 99
+    assert row["accuracy"] >= 97.3, row
+    assert row["success"] <= 1.0, row

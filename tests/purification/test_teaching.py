@@ -3,14 +3,15 @@
 import pytest
 import torch
 
+from depurate.purification import backdoor
 from depurate.purification.backdoor import Watch, describe_screening, record_search
 from depurate.purification.images import gather
 from depurate.purification.lessons import counter_lesson
 from depurate.purification.run import Run
 from depurate.purification.teaching import choose_teaching
 from depurate.recovery import Agreement, Recipe
-from depurate.spans import find_sites
-from depurate.triggers import AWAY, Addition, Patch, PlainSquare, Screening, Search
+from depurate.spans import Moments, find_sites
+from depurate.triggers import AWAY, Addition, Patch, PlainSquare, Screening, Search, Warp
 from networks import convolutional, pictures
 
 
@@ -169,3 +170,47 @@ def test_every_finding_is_told_and_recorded(flagged, evidence, words):
     assert record.away == 5.0
     assert record.sizes == (30.0, 6.0, None)
     assert record.flagged == tuple(name for name in flagged if name != AWAY)
+
+
+def found_by(evidence, *triggers):
+    return Screening((0, 1, 2), (30.0, 6.0, 40.0), (1,), triggers, 5.0, evidence)
+
+
+def test_squares_are_tried_for_patches_and_all_of_them_need_one(monkeypatch):
+    run = a_run()
+    watch = Watch(run.benign.images, Search(), run.progress)
+    plain = PlainSquare(A_SQUARE, ())
+    monkeypatch.setattr(
+        backdoor, "find_square", lambda score, images, patch: plain if patch is A_PATCH else None
+    )
+    assert watch.squares(run.suspect, found_by("patch", A_PATCH)) == (plain,)
+    assert watch.squares(run.suspect, found_by("patch", A_PATCH, ELSEWHERE)) == ()
+    assert watch.squares(run.suspect, found_by("unshared wave", ANOTHER)) == ()
+    assert watch.squares(run.suspect, found_by("addition")) == ()
+
+
+def test_a_square_that_was_found_by_scanning_is_taken_as_it_is():
+    run = a_run()
+    watch = Watch(run.benign.images, Search(), run.progress)
+    assert watch.squares(run.suspect, found_by("square", A_SQUARE, ELSEWHERE)) == (
+        PlainSquare(A_SQUARE, (ELSEWHERE,)),
+    )
+
+
+def test_warps_of_the_same_kind_are_taught_too(monkeypatch):
+    run = a_run()
+    watch = Watch(run.benign.images, Search(steps=4), run.progress)
+    warp, other = (Warp(1, torch.full((2, 4, 4), value)) for value in (0.1, 0.2))
+    monkeypatch.setattr(backdoor, "warps_akin", lambda score, images, trigger, seed: (other,))
+    monkeypatch.setattr(backdoor, "shortest_additions", lambda score, images, goals, search: (ANOTHER,))
+    assert watch.lessons(run.suspect, found_by("warp", warp)) == (warp, other, ANOTHER)
+    assert watch.lessons(run.suspect, found_by("patch", A_PATCH)) == (A_PATCH, ANOTHER)
+
+
+def test_layers_that_saw_few_patches_take_more_strength():
+    rows = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0))
+    few = Moments(5, None, None, rows, rows @ torch.ones(1, 8, 2))
+    many = Moments(50, torch.eye(8)[None], torch.ones(1, 2, 8), rows, None)
+    recipe = Recipe("soft", 0.01, thin=10)
+    assert [recipe.strength_on(moments) for moments in (few, many, None)] == [0.1, 0.01, 0.01]
+    assert Recipe("auto", None, thin=10).strength_on(few) is None
