@@ -203,6 +203,28 @@ def test_the_same_seed_finds_the_same():
     )
 
 
+@pytest.mark.parametrize("shown", [1, 5, 1000])
+def test_large_pictures_are_shown_in_parts_to_the_same_end(monkeypatch, shown):
+    images, seen = pictures(), []
+
+    class Watched(Planted):
+        def forward(self, images):
+            seen.append(len(images))
+            return super().forward(images)
+
+    def found():
+        net, search = Watched(True), Search(steps=6)
+        (patch,) = find_patches(net, images, [2], search, unmoved=Planted(False))
+        (addition,) = find_additions(net, images, [2], search, 1.0)
+        return torch.cat([patch.mask.flatten(), patch.pattern.flatten(), addition.shift.flatten()])
+
+    whole = found()
+    monkeypatch.setattr("depurate.triggers.search._NUMBERS", shown * images[0].numel())
+    seen.clear()
+    assert torch.allclose(found(), whole, atol=1e-4)
+    assert max(seen) <= max(shown, 1)
+
+
 @pytest.mark.parametrize("radius", [0.1, 1.0, 3.0])
 def test_additions_keep_their_length_and_the_range(radius):
     images = pictures()

@@ -10,7 +10,7 @@ from torch import Tensor
 from depurate.triggers.candidates import value_range
 from depurate.triggers.forms import Addition
 from depurate.triggers.goals import misses
-from depurate.triggers.search import Score, Search, answers, drawn, success
+from depurate.triggers.search import Score, Search, answers, at_once, drawn, success
 
 # Lengths of additions, in ranges of the pixel values; the least at which one works on 90 % is looked for.
 _RADII = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -45,9 +45,11 @@ def find_additions(
     for step in range(search.steps):
         at = drawn(len(images), search.images, generator).to(images.device)
         shift.requires_grad_()
-        shown = torch.minimum(torch.maximum(images[at] + (scale * shift)[:, None], low), high)
-        scores = score(shown.flatten(0, 1)).view(*shown.shape[:2], -1)
-        (slope,) = torch.autograd.grad(misses(scores, goals, own[at]).sum(), shift)
+        slope = torch.zeros_like(shift)
+        for part in torch.split(at, at_once(images, len(goals))):
+            shown = torch.minimum(torch.maximum(images[part] + (scale * shift)[:, None], low), high)
+            scores = score(shown.flatten(0, 1)).view(*shown.shape[:2], -1)
+            slope += torch.autograd.grad(misses(scores, goals, own[part]).sum(), shift)[0]
         momentum = 0.9 * momentum + slope / _lengths(slope)
         # Ten radii of path in all, shortening to nothing: enough to cross the ball and to settle.
         length = 10 * radius * (1 - step / search.steps) / search.steps

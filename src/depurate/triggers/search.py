@@ -20,6 +20,8 @@ _WANTED, _BAND = 0.95, 0.1
 _WANTED_OF_TWO = 0.9
 _SMOOTHING = 0.7
 _BATCH = 128
+# Numbers in the pictures that a network is shown at once: 27 pictures of 224 pixels, whole batches of small ones.
+_NUMBERS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -117,24 +119,36 @@ def success(
         One share a trigger.
     """
     images = images[:at_most]
-    with torch.no_grad():
-        own = score(images).argmax(1)
-        shares = []
-        for trigger in triggers:
+    own = answers(score, images)
+    theirs = None if unmoved is None else answers(unmoved, images)
+    shares = []
+    for trigger in triggers:
+        with torch.no_grad():
             shown, goal = trigger.on(images), [trigger.target]
-            others = ~reached(own[None], goal, own)[0]
-            turned = reached(score(shown).argmax(1)[None], goal, own)[0]
-            if unmoved is not None:
-                turned &= unmoved(shown).argmax(1) == unmoved(images).argmax(1)
-            shares.append(float(turned[others].double().mean()) if others.any() else 0.0)
+        others = ~reached(own[None], goal, own)[0]
+        turned = reached(answers(score, shown)[None], goal, own)[0]
+        if unmoved is not None:
+            turned &= answers(unmoved, shown) == theirs
+        shares.append(float(turned[others].double().mean()) if others.any() else 0.0)
     return shares
 
 
 def answers(score: Score, images: Tensor) -> Tensor:
     """Top answers, batch by batch, without gradients."""
     with torch.no_grad():
-        parts: list[Tensor] = [score(batch).argmax(1) for batch in torch.split(images, _BATCH)]
+        batches = torch.split(images, min(_BATCH, at_once(images)))
+        parts: list[Tensor] = [score(batch).argmax(1) for batch in batches]
     return torch.cat(parts)
+
+
+def at_once(images: Tensor, copies: int = 1) -> int:
+    """How many of some images a network is shown at a time, each in several copies, so that memory stays bounded.
+
+    >>> small, large = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 224, 224)
+    >>> at_once(small), at_once(large), at_once(large, copies=11)
+    (1365, 27, 2)
+    """
+    return max(1, _NUMBERS // max(1, copies * images[0].numel()))
 
 
 def drawn(available: int, count: int, generator: torch.Generator) -> Tensor:
@@ -150,6 +164,32 @@ class _State:
     works: Tensor
     smallest: Tensor
     best: tuple[Trigger | None, ...]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is searched: a network, perhaps another to leave alone, images, goals, and both networks' own answers."""
+
+    score: Score
+    unmoved: Score | None
+    images: Tensor
+    goals: list[int]
+    own: Tensor
+    theirs: Tensor | None
+
+    def descend(self, candidates: Candidates, at: Tensor, price: Tensor) -> Tensor:
+        """Add the slopes of miss + price·size on some images; return which goals were reached, shape (goals, n)."""
+        hits: list[Tensor] = []
+        for part in torch.split(at, at_once(self.images, len(self.goals))):
+            shown = candidates.on(self.images[part])
+            missed, hit = _outcome(self.score, shown, self.goals, self.own[part])
+            if self.unmoved is not None and self.theirs is not None:
+                moved, held = _held(self.unmoved, shown, self.goals, self.theirs[part])
+                missed, hit = missed + moved, hit & held
+            loss = (missed.mean(1) + price * candidates.sizes()).sum() * (len(part) / len(at))
+            loss.backward()  # type: ignore[no-untyped-call]
+            hits.append(hit)
+        return torch.cat(hits, 1)
 
 
 def _smallest(
@@ -168,24 +208,24 @@ def _smallest(
         [{"params": part["params"], "lr": part["times"] * search.rate} for part in candidates.moved],
         betas=(0.5, 0.9),
     )
-    own = answers(score, images)
-    theirs = None if unmoved is None else answers(unmoved, images)
+    asked = _Asked(
+        score,
+        unmoved,
+        images,
+        goals,
+        answers(score, images),
+        None if unmoved is None else answers(unmoved, images),
+    )
     unknown = images.new_full((len(goals),), torch.inf)
     price = images.new_full((len(goals),), candidates.prices[0])
     state = _State(price, torch.zeros_like(price), unknown, (None,) * len(goals))
     wanted = _WANTED if unmoved is None else _WANTED_OF_TWO
     for step in range(search.steps):
         at = drawn(len(images), search.images, generator).to(images.device)
-        shown = candidates.on(images[at])
-        missed, hit = _outcome(score, shown, goals, own[at])
-        if unmoved is not None and theirs is not None:
-            moved, held = _held(unmoved, shown, goals, theirs[at])
-            missed, hit = missed + moved, hit & held
-        sizes = candidates.sizes()
         adam.zero_grad()
-        (missed.mean(1) + state.price * sizes).sum().backward()  # type: ignore[no-untyped-call]
+        hit = asked.descend(candidates, at, state.price)
         _without_nan(candidates)
-        state = _judged(state, hit, sizes.detach(), wanted, candidates, goals)
+        state = _judged(state, hit, candidates.sizes().detach(), wanted, candidates, goals)
         adam.step()
         if progress is not None:
             progress(step + 1, search.steps)

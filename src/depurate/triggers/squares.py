@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from depurate.triggers.candidates import value_range
 from depurate.triggers.forms import AWAY, Patch
 from depurate.triggers.goals import misses, reached
-from depurate.triggers.search import Score, Step, answers
+from depurate.triggers.search import Score, Step, answers, at_once
 
 # Sides in pixels of pictures of 32 pixels; larger pictures take proportionally larger ones.
 _SIDES = range(1, 9)
@@ -237,7 +237,7 @@ class _Trial:
     def _scores(self, places: Sequence[_Place], count: int) -> Tensor:
         """Shape (places, images, classes)."""
         images = self.images[:count]
-        every = max(1, _BATCH // len(images))
+        every = max(1, min(_BATCH, at_once(images)) // len(images))
         with torch.no_grad():
             parts = [
                 self.score(
