@@ -15,9 +15,9 @@ from depurate.triggers.squares import scan_squares
 from depurate.triggers.waves import FAINT, STRONG, find_wave
 
 Told = Callable[[str, int, int], None]
-# A class is suspicious when its smallest trigger is under half the median of the others, and 2 deviations below it.
+# A class is suspicious when its smallest trigger is under half the median of the others, and 1.75 deviations below it.
 _SHARE = 0.5
-_DEVIATIONS = 2.0
+_DEVIATIONS = 1.75
 # Where another network's answers have to stay, innocent classes scatter more: 0.42 was seen on healthy networks.
 _SHARE_OF_TWO = 1 / 3
 # And one counts while it is no larger than this share of what plain patches take: 1.25 and 2 were seen on healthy ones.
@@ -113,7 +113,7 @@ def screen(
 def outliers(sizes: Sequence[float], share: float = _SHARE) -> list[bool]:
     """Mark the sizes that are far smaller than the others.
 
-    size < share·median and (median − size) / (1.4826·MAD) > 2, median and MAD over the finite sizes.
+    size < share·median and (median − size) / (1.4826·MAD) > 1.75, median and MAD over the finite sizes.
 
     Args:
         sizes: One a class; infinite counts as large.
