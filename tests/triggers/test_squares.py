@@ -136,3 +136,10 @@ def test_a_square_that_no_patch_shows_is_flagged(monkeypatch, places, flagged, e
     found = screen(subject)
     assert (found.flagged, found.evidence) == (flagged, evidence)
     assert [corner_of(trigger)[:2] for trigger in found.triggers] == places
+
+
+def test_a_square_is_flagged_for_a_class_that_was_not_searched(monkeypatch):
+    nothing = Screening((0, 1, 2), (float("inf"),) * 3, (), ())
+    monkeypatch.setattr(screening, "_by_patches", lambda subject, step: nothing)
+    found = screen(Subject(Lit([(0, 0)], 2, (1.0,), 3), pictures(1), (0, 1, 2), Search(steps=8)))
+    assert (found.flagged, found.evidence) == ((3,), "square")

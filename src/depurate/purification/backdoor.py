@@ -187,7 +187,7 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
         return (_AWAY[found.evidence].format(size=found.away, usual=found.usual),)
     sizes = dict(zip(found.classes, found.sizes, strict=True))
     return tuple(
-        _REASONS[found.evidence].format(name=name, size=sizes[name], usual=found.usual)
+        _REASONS[found.evidence].format(name=name, size=sizes.get(name, math.inf), usual=found.usual)
         for name in found.flagged
     )
 

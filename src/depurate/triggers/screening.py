@@ -152,7 +152,7 @@ def _by_patches(subject: Subject, step: Step) -> Screening:
 
 def _by_squares(subject: Subject, found: Screening, step: Step) -> Screening:
     plain, _ = scan_squares(subject.score, subject.images, step)
-    if plain is None or plain.square.target not in (*subject.classes, AWAY):
+    if plain is None:
         return found
     triggers = (plain.square, *plain.elsewhere)
     return replace(found, flagged=(plain.square.target,), triggers=triggers, evidence="square")
