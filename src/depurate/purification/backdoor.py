@@ -36,7 +36,8 @@ _FEWEST_CLASSES = 3
 # A trigger found again after recovery counts while it is this much smaller than a usual class takes.
 _STILL_EASY = 0.5
 _WORKS = 0.5
-_STILL_WORKS = 0.1
+STILL_WORKS = 0.1
+"""Share of the images up to which a trigger counts as gone after recovery."""
 _REASONS = {
     "patch": "class {name} is reached from nearly any image by a patch of about {size:.0f} pixels, where other "
     "classes take {usual:.0f}: taken for a backdoor",
@@ -143,7 +144,7 @@ class Watch:
             f"{_counted(kind, shares)} to {_goal(target)} after recovery, on {max(shares):.0%} of the images: the "
             "backdoor may not be gone"
             for (kind, target), shares in kinds.items()
-            if max(shares) > _STILL_WORKS
+            if max(shares) > STILL_WORKS
         )
 
     def _classes(self, suspect: nn.Module) -> list[int]:
@@ -160,7 +161,7 @@ class Watch:
 
 
 def _counted(kind: str, shares: Sequence[float]) -> str:
-    still = sum(share > _STILL_WORKS for share in shares)
+    still = sum(share > STILL_WORKS for share in shares)
     if len(shares) == 1:
         return f"the {kind} taught away still leads"
     return f"{still} of {len(shares)} {'patches' if kind == 'patch' else kind + 's'} taught away still lead"

@@ -107,15 +107,13 @@ class Run:
 
     def attempt(self, recipe: Recipe, what: str, folds: Sequence[int] = (0,)) -> Agreement:
         """Recover without each fold of the images in turn and compare on it."""
-        pairs = [self._without(recipe, what, fold, (turn, len(folds))) for turn, fold in enumerate(folds)]
-        before = [
-            logits(suspect, self.benign.check(fold)) for fold, (suspect, _) in zip(folds, pairs, strict=True)
-        ]
-        after = [
-            logits(purified, self.benign.check(fold))
-            for fold, (_, purified) in zip(folds, pairs, strict=True)
-        ]
-        return compare(torch.cat(before), torch.cat(after))
+        pairs = []
+        for turn, fold in enumerate(folds):
+            suspect, purified = self._without(recipe, what, fold, (turn, len(folds)))
+            held_back = self.benign.check(fold)
+            pairs.append((logits(suspect, held_back), logits(purified, held_back)))
+        before, after = (torch.cat(scores) for scores in zip(*pairs, strict=True))
+        return compare(before, after)
 
     def rehearse(
         self, recipe: Recipe, what: str, checked: Sequence[Trigger]

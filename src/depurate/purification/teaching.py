@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from depurate.purification.backdoor import Watch
+from depurate.purification.backdoor import STILL_WORKS, Watch
 from depurate.purification.run import Run
 from depurate.recovery import Recipe, Trial
-from depurate.triggers import Addition, Patch, PlainSquare, Screening
+from depurate.triggers import Addition, Patch, PlainSquare, Screening, Trigger
 
 RecipeOf = Callable[[float], Recipe]
 
@@ -18,8 +18,6 @@ _GENTLE_SHARE = 0.3
 _GENTLE_THIN = 10.0
 # How often the square, or the same elsewhere, may still work: other images turn on that many by themselves.
 _SQUARES_LEFT = 0.05
-# And how often a patch found by descent may, which was not taught.
-_TRIGGERS_LEFT = 0.1
 # Shares of the images that carry each trigger, and strengths, hardest first.
 _STEPS = ((1.0, 0.1), (0.3, 0.1), (0.1, 0.1), (0.1, 0.03))
 # Expected loss that is tolerated, without a fifth of the images, and how often what was found may still work. Additions
@@ -75,19 +73,18 @@ def _gently(
     """
     run = replace(run, triggers=tuple(plain.square for plain in squares), share=_GENTLE_SHARE)
     alike = _everywhere(squares)
+    recipes = [replace(recipe_of(strength), thin=_GENTLE_THIN) for strength in _GENTLE_STRENGTHS]
     trials: list[Trial] = []
-    for strength in _GENTLE_STRENGTHS:
+    for strength, recipe in zip(_GENTLE_STRENGTHS, recipes, strict=True):
         what = f"teaching plain squares at strength {strength}"
-        recipe = replace(recipe_of(strength), thin=_GENTLE_THIN)
         agreement, left = run.rehearse(recipe, what, (*alike, *found.triggers))
-        if max(left[: len(alike)]) > _SQUARES_LEFT or max(left[len(alike) :]) > _TRIGGERS_LEFT:
+        if max(left[: len(alike)]) > _SQUARES_LEFT or max(left[len(alike) :]) > STILL_WORKS:
             return None
         trials.append(Trial(strength, agreement, chosen=False, share=_GENTLE_SHARE))
     least = min((trial.agreement for trial in trials), key=lambda agreement: agreement.expected_loss)
     enough = least.expected_loss + least.loss_error
     best = next(place for place, trial in enumerate(trials) if trial.agreement.expected_loss <= enough)
-    recipe = replace(recipe_of(_GENTLE_STRENGTHS[best]), thin=_GENTLE_THIN)
-    return Teaching(run, _choose(trials, best), recipe, tuple(map(_described, squares)))
+    return Teaching(run, _choose(trials, best), recipes[best], tuple(map(_described, squares)))
 
 
 def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
@@ -96,19 +93,29 @@ def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
     trials: list[Trial] = []
     for share, strength in _STEPS:
         run = replace(run, share=share)
-        what = f"teaching with {share:.0%} of the images at strength {strength}"
-        agreement, left = run.rehearse(recipe_of(strength), what, planted)
-        trials.append(Trial(strength, agreement, chosen=False, share=share))
-        if agreement.expected_loss <= _LOSS and max(left, default=0.0) <= _STILL_THERE:
-            return Teaching(run, _choose(trials, len(trials) - 1), recipe_of(strength))
+        trial, left = _tried(run, recipe_of, strength, planted)
+        trials.append(trial)
+        if trial.agreement.expected_loss <= _LOSS and max(left, default=0.0) <= _STILL_THERE:
+            return _last(run, trials, recipe_of)
     for share in _LEAST_SHARES:
         run = replace(run, share=share)
-        what = f"teaching with {share:.0%} of the images at strength {_LEAST_STRENGTH}"
-        agreement, left = run.rehearse(recipe_of(_LEAST_STRENGTH), what, run.triggers)
-        trials.append(Trial(_LEAST_STRENGTH, agreement, chosen=False, share=share))
-        if max(left) <= _TRIGGERS_LEFT:
+        trial, left = _tried(run, recipe_of, _LEAST_STRENGTH, run.triggers)
+        trials.append(trial)
+        if max(left) <= STILL_WORKS:
             break
-    return Teaching(run, _choose(trials, len(trials) - 1), recipe_of(_LEAST_STRENGTH))
+    return _last(run, trials, recipe_of)
+
+
+def _tried(
+    run: Run, recipe_of: RecipeOf, strength: float, checked: Sequence[Trigger]
+) -> tuple[Trial, list[float]]:
+    what = f"teaching with {run.share:.0%} of the images at strength {strength}"
+    agreement, left = run.rehearse(recipe_of(strength), what, checked)
+    return Trial(strength, agreement, chosen=False, share=run.share), left
+
+
+def _last(run: Run, trials: Sequence[Trial], recipe_of: RecipeOf) -> Teaching:
+    return Teaching(run, _choose(trials, len(trials) - 1), recipe_of(trials[-1].strength))
 
 
 def _everywhere(squares: Sequence[PlainSquare]) -> tuple[Patch, ...]:

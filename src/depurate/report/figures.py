@@ -157,10 +157,10 @@ def agreement(trials: Sequence[Trial]) -> Drawing:
     images = " or ".join(count(size) for size in sorted({trial.agreement.images for trial in trials}))
     chosen = ", ".join(scientific(trial.strength) for trial in ordered if trial.chosen)
     carried = " Below each strength: the share of the images that each trigger was put on." if shares else ""
-    caption = f"Measured on {images} benign images that the recovery did not see, without labels. " + (
-        f"The diamond marks the strength chosen, {chosen}." if chosen else "None is marked as chosen."
+    marked = f"The diamond marks the strength chosen, {chosen}." if chosen else "None is marked as chosen."
+    caption = (
+        f"Measured on {images} benign images that the recovery did not see, without labels. {marked}{carried}"
     )
-    caption += carried
     return Drawing(key, title, caption, panels, columns=2)
 
 

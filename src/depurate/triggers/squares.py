@@ -262,16 +262,14 @@ def _trial(score: Score, images: Tensor, target: int) -> _Trial:
     others = ~reached(own[None], [target], own)[0]
     low, high = value_range(images)
     channels = images.shape[1]
-    corners = product((0.0, 1.0), repeat=channels) if channels <= _MOST_CHANNELS else _all_alike(channels)
+    corners: Iterable[tuple[float, ...]] = [(0.0,) * channels, (1.0,) * channels]
+    if channels <= _MOST_CHANNELS:
+        corners = product((0.0, 1.0), repeat=channels)
     colours = torch.stack(
         [low + (high - low) * images.new_tensor(corner)[:, None, None] for corner in corners]
     )
     unit = max(1, min(images.shape[2:]) // _SIDES_FOR)
     return _Trial(score, images[: len(own)][others], own[others], target, colours, unit)
-
-
-def _all_alike(channels: int) -> Iterable[tuple[float, ...]]:
-    return ((value,) * channels for value in (0.0, 1.0))
 
 
 def _peak(mask: Tensor) -> tuple[int, int]:

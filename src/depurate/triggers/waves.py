@@ -60,24 +60,28 @@ def find_wave(
     images = images[:_CONFIRMED]
     low, high = value_range(images)
     own, theirs = answers(score, images), answers(unmoved, images)
+
+    def works(shown: Tensor, turned: Tensor, target: int) -> float:
+        """Share of the first images, those of other classes, that are turned while the other network is held."""
+        moved, count = answers(unmoved, shown), len(shown)
+        held = moved == theirs[:count] if waves.deaf else moved != target
+        return float(((turned == target) & held)[own[:count] != target].double().mean())
+
     best: Addition | None = None
     share = 0.0
     for shift in _all(waves, images, low, high):
         shown = Addition(0, shift, low, high).on(images[:_TRIED])
-        target = _most(answers(score, shown), own[:_TRIED], classes)
-        if target is None:
+        turned = answers(score, shown)
+        target = _most(turned, own[:_TRIED], classes)
+        # What is turned at all bounds what is turned alone: the other network need not be asked.
+        if target is None or (turned == target).double().mean() <= share:
             continue
-        wave = Addition(target, shift, low, high)
-        for count in (_TRIED, _CONFIRMED):
-            shown, mine = wave.on(images[:count]), own[:count]
-            moved = answers(unmoved, shown)
-            held = moved == theirs[:count] if waves.deaf else moved != target
-            turned = (answers(score, shown) == target) & held
-            works = float(turned[mine != target].double().mean())
-            if not works > share:
-                break
-        else:
-            best, share = wave, works
+        if works(shown, turned, target) > share:
+            wave = Addition(target, shift, low, high)
+            shown = wave.on(images)
+            confirmed = works(shown, answers(score, shown), target)
+            if confirmed > share:
+                best, share = wave, confirmed
     return best, share
 
 
