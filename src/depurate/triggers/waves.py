@@ -73,8 +73,10 @@ def find_wave(
         shown = Addition(0, shift, low, high).on(images[:_TRIED])
         turned = answers(score, shown)
         target = _most(turned, own[:_TRIED], classes)
+        if target is None:
+            continue
         # What is turned at all bounds what is turned alone: the other network need not be asked.
-        if target is None or (turned == target).double().mean() <= share:
+        if (turned == target)[own[:_TRIED] != target].double().mean() <= share:
             continue
         if works(shown, turned, target) > share:
             wave = Addition(target, shift, low, high)
