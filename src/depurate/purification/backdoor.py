@@ -21,8 +21,10 @@ from depurate.triggers import (
     Subject,
     Trigger,
     Warp,
+    effort_on,
     find_patches,
     find_square,
+    quickly,
     screen,
     shortest_additions,
     success,
@@ -76,6 +78,12 @@ class Watch:
     images: Tensor
     search: Search
     progress: Progress
+
+    @classmethod
+    def of(cls, images: Tensor, search: Search, progress: Progress) -> Watch:
+        """Watch with as many of some images as the search needs."""
+        pool = effort_on(images).pool if images.ndim == 4 else None
+        return cls(images[:pool], search, progress)
 
     def look(self, suspect: nn.Module, purified: Callable[[], nn.Module]) -> Screening | None:
         """Search a suspect for triggers of every class; None where images or answers do not allow a search.
@@ -148,15 +156,16 @@ class Watch:
         )
 
     def _classes(self, suspect: nn.Module) -> list[int]:
-        before = logits(suspect, [self.images[:128]])
+        effort = effort_on(self.images)
+        before = logits(suspect, [self.images[: effort.judged]])
         if before.shape[1] <= _MOST_CLASSES:
             return list(range(before.shape[1]))
         # A short cut is what an untargeted change finds first: keep the answers that such changes lead to.
         answers = before.argmax(1)
         counts = Counter(answers.tolist())
         for seed in range(4):
-            shift = _away(_score(suspect), self.images[:64], seed)
-            counts.update(logits(suspect, [self.images[:64] + shift]).argmax(1).tolist())
+            shift = _away(_score(suspect), self.images[: effort.narrowed], seed)
+            counts.update(logits(suspect, [self.images[: effort.counted] + shift]).argmax(1).tolist())
         return [name for name, _ in counts.most_common(_MOST_CLASSES)]
 
 
@@ -211,7 +220,11 @@ def _finite(size: float) -> float | None:
 
 
 def _score(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    return lambda images: read_scores(model(images))
+    def score(images: Tensor) -> Tensor:
+        with quickly(images):
+            return read_scores(model(images)).to(images.dtype)
+
+    return score
 
 
 def _away(score: Callable[[Tensor], Tensor], images: Tensor, seed: int, steps: int = 15) -> Tensor:

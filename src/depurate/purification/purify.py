@@ -95,7 +95,7 @@ def purify(
     logits(working, [benign.images[:2]])  # no class scores: better found out before the work than after
     run = Run(working, origin, sites, benign, progress or _silent)
     recipe_at = partial(Recipe, method, rounding=rounding_of(model), sampling=Sampling(seed=seed))
-    watch = Watch(benign.images, Search(seed=seed), run.progress)
+    watch = Watch.of(benign.images, Search(seed=seed), run.progress)
     plan = make_plan(run, watch, method, strength, recipe_at, damaged=damage or bool(filled))
     done, left = finish(plan, watch)
     record = PurifyRecord(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from depurate.purification.backdoor import STILL_WORKS, Watch
 from depurate.purification.run import Run
 from depurate.recovery import Recipe, Trial
-from depurate.triggers import Addition, Patch, PlainSquare, Screening, Trigger
+from depurate.triggers import Addition, Patch, PlainSquare, Screening, Trigger, effort_on
 
 RecipeOf = Callable[[float], Recipe]
 
@@ -73,9 +73,10 @@ def _gently(
     """
     run = replace(run, triggers=tuple(plain.square for plain in squares), share=_GENTLE_SHARE)
     alike = _everywhere(squares)
-    recipes = [replace(recipe_of(strength), thin=_GENTLE_THIN) for strength in _GENTLE_STRENGTHS]
+    strengths = _GENTLE_STRENGTHS if effort_on(run.benign.images).compares else _GENTLE_STRENGTHS[1:2]
+    recipes = [replace(recipe_of(strength), thin=_GENTLE_THIN) for strength in strengths]
     trials: list[Trial] = []
-    for strength, recipe in zip(_GENTLE_STRENGTHS, recipes, strict=True):
+    for strength, recipe in zip(strengths, recipes, strict=True):
         what = f"teaching plain squares at strength {strength}"
         agreement, left = run.rehearse(recipe, what, (*alike, *found.triggers))
         if max(left[: len(alike)]) > _SQUARES_LEFT or max(left[len(alike) :]) > STILL_WORKS:

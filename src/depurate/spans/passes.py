@@ -15,7 +15,7 @@ from depurate.spans.sites import Site, run_to
 # Bytes that stopped passes may hold; beyond it a batch is run again from its start.
 _HELD = 1 << 29
 # Where not all batches can be held at a layer, so many images at least are taken there.
-_FEWEST = 256
+_FEWEST = 128
 
 
 class Passes:

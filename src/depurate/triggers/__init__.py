@@ -2,6 +2,7 @@
 
 from depurate.triggers.additions import find_additions, shortest_additions
 from depurate.triggers.akin import warps_akin
+from depurate.triggers.effort import Effort, effort_on, quickly
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
 from depurate.triggers.screening import Screening, Subject, outliers, screen
 from depurate.triggers.search import Search, find_patches, find_warps, success
@@ -11,6 +12,7 @@ from depurate.triggers.waves import find_wave
 __all__ = [
     "AWAY",
     "Addition",
+    "Effort",
     "Patch",
     "PlainSquare",
     "Screening",
@@ -18,12 +20,14 @@ __all__ = [
     "Subject",
     "Trigger",
     "Warp",
+    "effort_on",
     "find_additions",
     "find_patches",
     "find_square",
     "find_warps",
     "find_wave",
     "outliers",
+    "quickly",
     "scan_squares",
     "screen",
     "shortest_additions",

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from depurate.triggers.candidates import value_range
+from depurate.triggers.effort import cell_of, effort_on
 from depurate.triggers.forms import Addition
 from depurate.triggers.goals import misses
 from depurate.triggers.search import Score, Search, answers, at_once, drawn, success
 
-# Lengths of additions, in ranges of the pixel values; the least at which one works on 90 % is looked for.
+# Lengths of additions, in ranges of the pixel values, longer in proportion where pictures are large; the least at which
+# one works on 90 % is looked for.
 _RADII = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 WORKS = 0.9
 """Share of the images that an addition has to turn."""
@@ -40,10 +42,11 @@ def find_additions(
     generator = torch.Generator().manual_seed(search.seed)
     low, high = value_range(images)
     scale, own = (high - low).clamp_min(1e-12), answers(score, images)
+    a_step = effort_on(images).a_step(search.images)
     shift = images.new_zeros(len(goals), *images.shape[1:])
     momentum = torch.zeros_like(shift)
     for step in range(search.steps):
-        at = drawn(len(images), search.images, generator).to(images.device)
+        at = drawn(len(images), a_step, generator).to(images.device)
         shift.requires_grad_()
         slope = torch.zeros_like(shift)
         for part in torch.split(at, at_once(images, len(goals))):
@@ -68,7 +71,7 @@ def shortest_additions(
     # What works at one length works at every greater one, so halving finds the least in three searches of six.
     while shorter < longer:
         middle = (shorter + longer) // 2
-        tried = find_additions(score, images, goals, search, _RADII[middle])
+        tried = find_additions(score, images, goals, search, cell_of(images) * _RADII[middle])
         if max(success(score, images, tried)) >= WORKS:
             found, longer = tried, middle
         else:

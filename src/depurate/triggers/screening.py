@@ -15,9 +15,9 @@ from depurate.triggers.squares import scan_squares
 from depurate.triggers.waves import FAINT, STRONG, find_wave
 
 Told = Callable[[str, int, int], None]
-# A class is suspicious when its smallest trigger is under half the median of the others, and 1.75 deviations below it.
+# A class is suspicious when its smallest trigger is under half the median of all, and this many deviations below it.
 _SHARE = 0.5
-_DEVIATIONS = 1.75
+_DEVIATIONS = 2.0
 # Where another network's answers have to stay, innocent classes scatter more: 0.42 was seen on healthy networks.
 _SHARE_OF_TWO = 1 / 3
 # And one counts while it is no larger than this share of what plain patches take: 1.25 and 2 were seen on healthy ones.
@@ -113,7 +113,8 @@ def screen(
 def outliers(sizes: Sequence[float], share: float = _SHARE) -> list[bool]:
     """Mark the sizes that are far smaller than the others.
 
-    size < share·median and (median − size) / (1.4826·MAD) > 1.75, median and MAD over the finite sizes.
+    size < share·median and log(median / size) / (1.4826·MAD) > 2, with the MAD of the logarithms: sizes of one network
+    differ by factors, and a few large ones would hide a small one otherwise.
 
     Args:
         sizes: One a class; infinite counts as large.
@@ -126,6 +127,8 @@ def outliers(sizes: Sequence[float], share: float = _SHARE) -> list[bool]:
     [True, False, False, False, False]
     >>> outliers([45.6, 74.4, 128.5, 53.8, 111.9])
     [False, False, False, False, False]
+
+    Source: Wang et al., Neural Cleanse, IEEE S&P 2019, for 2 deviations; the logarithm and the share are our own.
     """
     if len(sizes) < 3:
         return [False] * len(sizes)
@@ -133,8 +136,10 @@ def outliers(sizes: Sequence[float], share: float = _SHARE) -> list[bool]:
     median = ordered.median()
     if not bool(median.isfinite()):
         return [False] * len(sizes)
-    spread = 1.4826 * (ordered - median).abs().median()
-    return [bool(value < share * median) and bool(median - value > _DEVIATIONS * spread) for value in ordered]
+    below = median.log() - ordered.clamp_min(1e-12).log()
+    spread = 1.4826 * below.abs().median()
+    marks: list[bool] = ((ordered < share * median) & (below > _DEVIATIONS * spread)).tolist()
+    return marks
 
 
 def _by_patches(subject: Subject, step: Step) -> Screening:

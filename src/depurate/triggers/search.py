@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from depurate.triggers.candidates import Candidates, PatchCandidates, WarpCandidates
+from depurate.triggers.effort import effort_on
 from depurate.triggers.forms import Trigger
 from depurate.triggers.goals import misses, reached
 
@@ -30,7 +31,7 @@ class Search:
 
     Attributes:
         steps: Gradient steps.
-        images: Benign images a step, drawn anew each time.
+        images: Benign images a step, drawn anew each time; a third of them where pictures are large.
         rate: Step length of Adam.
         seed: Of the draws.
     """
@@ -104,7 +105,7 @@ def success(
     triggers: Sequence[Trigger],
     *,
     unmoved: Score | None = None,
-    at_most: int = _BATCH,
+    at_most: int | None = None,
 ) -> list[float]:
     """Share of the first images, those that answer the target already left out, that each trigger turns to it.
 
@@ -113,12 +114,12 @@ def success(
         images: Benign.
         triggers: Any.
         unmoved: Another network: only images to which its answer stays as it was count as turned.
-        at_most: Images to look at.
+        at_most: Images to look at; None for as many as `effort_on` them says.
 
     Returns:
         One share a trigger.
     """
-    images = images[:at_most]
+    images = images[: at_most or effort_on(images).judged]
     own = answers(score, images)
     theirs = None if unmoved is None else answers(unmoved, images)
     shares = []
@@ -220,8 +221,9 @@ def _smallest(
     price = images.new_full((len(goals),), candidates.prices[0])
     state = _State(price, torch.zeros_like(price), unknown, (None,) * len(goals))
     wanted = _WANTED if unmoved is None else _WANTED_OF_TWO
+    a_step = effort_on(images).a_step(search.images)
     for step in range(search.steps):
-        at = drawn(len(images), search.images, generator).to(images.device)
+        at = drawn(len(images), a_step, generator).to(images.device)
         adam.zero_grad()
         hit = asked.descend(candidates, at, state.price)
         _without_nan(candidates)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from depurate.triggers.candidates import value_range
+from depurate.triggers.effort import Effort, cell_of, effort_on
 from depurate.triggers.forms import AWAY, Patch
 from depurate.triggers.goals import misses, reached
 from depurate.triggers.search import Score, Step, answers, at_once
@@ -18,8 +19,6 @@ from depurate.triggers.search import Score, Step, answers, at_once
 # Sides in pixels of pictures of 32 pixels; larger pictures take proportionally larger ones.
 _SIDES = range(1, 9)
 _SIDES_FOR = 32
-# Images shown to sort candidates, to move them about, and to judge the best of each side with.
-_FEW, _SOME, _MANY = 6, 12, 48
 _WORKS = 0.9
 # No small square turns more than 0.28 of the images of healthy networks.
 _HALF = 0.5
@@ -30,8 +29,8 @@ _COLOURS, _PLACES = 2, 3
 # An image that is lost to the goal altogether says no more than this.
 _WORST = 5.0
 _BATCH = 256
-# Sides of the squares that the whole picture is scanned with, images shown to each, and how many are looked at again.
-_SCANNED_SIDES, _SHOWN, _AGAIN = range(2, 6), 3, 12
+# Sides of the squares that the whole picture is scanned with.
+_SCANNED_SIDES = range(2, 6)
 # Of the images that are turned, the share that has to go one way for that class to be the goal.
 _ONE_WAY = 0.8
 # With more channels only the darkest and the brightest square are tried.
@@ -76,8 +75,10 @@ def find_square(score: Score, images: Tensor, patch: Patch) -> PlainSquare | Non
             return None
         near = trial.near(peak, side)
         best = max(best, *trial.works([near]))
-        if best >= _WORKS:
-            return trial.all_over(near)
+        if best >= trial.effort.promising:
+            places = trial.all_over(near)
+            if best >= _WORKS or trial.works(places[:1])[0] >= _WORKS:
+                return trial.plain(places)
     return None
 
 
@@ -108,8 +109,9 @@ def scan_squares(
     ]
     found: list[_Place] = []
     for done, side in enumerate(sides, start=1):
-        likely = trial.nearest(trial.everywhere(side, (0, len(trial.colours) - 1)), _SHOWN)[:_AGAIN]
-        found.append(trial.moved(trial.nearest(likely, _SOME)[0]))
+        places = trial.nearest(trial.everywhere(side, (0, len(trial.colours) - 1)), trial.effort.shown)
+        likely = trial.nearest(places[: trial.effort.again], trial.effort.some)
+        found.append(trial.moved(likely[0]))
         if progress is not None:
             progress(done, len(sides))
     if not found:
@@ -120,7 +122,7 @@ def scan_squares(
         return None, share
     goal = trial.goal(place)
     aimed = trial if goal == AWAY else _trial(score, images, goal)
-    return aimed.all_over(place), aimed.works([place])[0]
+    return aimed.plain(aimed.all_over(place)), aimed.works([place])[0]
 
 
 @dataclass(frozen=True)
@@ -147,19 +149,20 @@ class _Trial:
     target: int
     colours: Tensor
     unit: int
+    effort: Effort
 
     def best(self, places: Sequence[_Place]) -> list[_Place]:
         """A few of the places that lead nearest to the goal, best first, moved to where they do so most."""
         found: list[_Place] = []
-        for place in self.nearest(places, _FEW):
+        for place in self.nearest(places, self.effort.few):
             if len(found) < _PLACES and all(place.clear_of(other) for other in found):
                 found.append(self.moved(place))
-        return self.nearest(_apart(found), _MANY)
+        return self.nearest(_apart(found), self.effort.many)
 
     def works(self, places: Sequence[_Place]) -> list[float]:
         """Share of the images that each square leads to the goal."""
-        scores = self._scores(places, _MANY)
-        goals, own = [self.target] * len(places), self.own[:_MANY]
+        scores = self._scores(places, self.effort.many)
+        goals, own = [self.target] * len(places), self.own[: self.effort.many]
         shares: list[float] = reached(scores.argmax(2), goals, own).double().mean(1).tolist()
         return shares
 
@@ -167,10 +170,12 @@ class _Trial:
         """The best of the squares that hold a pixel or lie right beside it: few places in all colours, then all."""
         coarse = self._around(peak, side, max(self.unit, (side + self.unit) // 2))
         colours = range(len(self.colours))
-        tried = self.nearest([_Place(side, *at, colour) for at, colour in product(coarse, colours)], _FEW)
+        tried = self.nearest(
+            [_Place(side, *at, colour) for at, colour in product(coarse, colours)], self.effort.few
+        )
         likely = list(dict.fromkeys(place.colour for place in tried))[:_COLOURS]
         fine = product(self._around(peak, side, self.unit), likely)
-        return self.nearest([_Place(side, *at, colour) for at, colour in fine], _SOME)[0]
+        return self.nearest([_Place(side, *at, colour) for at, colour in fine], self.effort.some)[0]
 
     def _around(self, peak: tuple[int, int], side: int, step: int) -> list[tuple[int, int]]:
         rows, columns = (
@@ -189,17 +194,21 @@ class _Trial:
         )
         return [_Place(side, *place) for place in product(rows, columns, colours)]
 
-    def all_over(self, near: _Place) -> PlainSquare:
+    def all_over(self, near: _Place) -> list[_Place]:
         """The same square where it works best, and elsewhere: what works here may work better where it was planted."""
-        places = self.best([near, *self.everywhere(near.side, [near.colour])])
+        first, *others = self.best([near, *self.everywhere(near.side, [near.colour])])
+        return [self.fitted(first), *others]
+
+    def plain(self, places: Sequence[_Place]) -> PlainSquare:
+        """A square at its best place, and those of the others where it works on half of the images."""
         shares = self.works(places)
         kept = [place for place, share in zip(places[1:], shares[1:], strict=True) if share >= _HALF]
         return PlainSquare(self.patch(places[0]), tuple(map(self.patch, kept)))
 
     def goal(self, place: _Place) -> int:
         """The class that a square leads nearly all to whom it turns, or `AWAY`."""
-        turned = self._scores([place], _MANY)[0].argmax(1)
-        moved = turned[turned != self.own[:_MANY]]
+        turned = self._scores([place], self.effort.many)[0].argmax(1)
+        moved = turned[turned != self.own[: self.effort.many]]
         goal = int(moved.mode().values)
         return goal if (moved == goal).double().mean() >= _ONE_WAY else AWAY
 
@@ -220,10 +229,35 @@ class _Trial:
                 if 0 <= place.row + down <= height - place.side
                 and 0 <= place.column + right <= width - place.side
             ]
-            moved = self.nearest(around, _SOME)[0]
+            moved = self.nearest(around, self.effort.some)[0]
             if moved == place:
                 break
             place = moved
+        return place
+
+    def fitted(self, place: _Place) -> _Place:
+        """A square of a large picture moved, enlarged or made smaller by less than a cell, down to single pixels."""
+        height, width = self.images.shape[2:]
+        step = self.unit
+        while step > 1:
+            step //= 2
+            for _ in range(self.unit):
+                changes = product((0, -step, step), repeat=3)
+                around = [
+                    replace(place, side=place.side + wider, row=place.row + down, column=place.column + right)
+                    for wider, down, right in changes
+                ]
+                inside = [
+                    other
+                    for other in around
+                    if other.side > 0
+                    and 0 <= other.row <= height - other.side
+                    and 0 <= other.column <= width - other.side
+                ]
+                moved = self.nearest(inside, self.effort.some)[0]
+                if moved == place:
+                    break
+                place = moved
         return place
 
     def nearest(self, places: Sequence[_Place], count: int) -> list[_Place]:
@@ -258,7 +292,8 @@ def _apart(places: Sequence[_Place]) -> list[_Place]:
 
 
 def _trial(score: Score, images: Tensor, target: int) -> _Trial:
-    own = answers(score, images[: 2 * _MANY])
+    effort = effort_on(images)
+    own = answers(score, images[: 2 * effort.many])
     others = ~reached(own[None], [target], own)[0]
     low, high = value_range(images)
     channels = images.shape[1]
@@ -268,8 +303,7 @@ def _trial(score: Score, images: Tensor, target: int) -> _Trial:
     colours = torch.stack(
         [low + (high - low) * images.new_tensor(corner)[:, None, None] for corner in corners]
     )
-    unit = max(1, min(images.shape[2:]) // _SIDES_FOR)
-    return _Trial(score, images[: len(own)][others], own[others], target, colours, unit)
+    return _Trial(score, images[: len(own)][others], own[others], target, colours, cell_of(images), effort)
 
 
 def _peak(mask: Tensor) -> tuple[int, int]:

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from depurate.triggers.candidates import value_range
+from depurate.triggers.effort import effort_on
 from depurate.triggers.forms import Addition
 from depurate.triggers.search import Score, answers
-
-# Images that all waves are tried on, and those that the best so far are confirmed on.
-_TRIED, _CONFIRMED = 24, 128
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def find_wave(
 
     Source: Barni et al., ICIP 2019, for the form; trying all and comparing two networks are our own.
     """
-    images = images[:_CONFIRMED]
+    tried, images = effort_on(images).waves, images[: effort_on(images).judged]
     low, high = value_range(images)
     own, theirs = answers(score, images), answers(unmoved, images)
 
@@ -70,13 +68,13 @@ def find_wave(
     best: Addition | None = None
     share = 0.0
     for shift in _all(waves, images, low, high):
-        shown = Addition(0, shift, low, high).on(images[:_TRIED])
+        shown = Addition(0, shift, low, high).on(images[:tried])
         turned = answers(score, shown)
-        target = _most(turned, own[:_TRIED], classes)
+        target = _most(turned, own[:tried], classes)
         if target is None:
             continue
         # What is turned at all bounds what is turned alone: the other network need not be asked.
-        if (turned == target)[own[:_TRIED] != target].double().mean() <= share:
+        if (turned == target)[own[:tried] != target].double().mean() <= share:
             continue
         if works(shown, turned, target) > share:
             wave = Addition(target, shift, low, high)

@@ -1,0 +1,111 @@
+"""Large pictures: searched in cells, on fewer images, and found all the same."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from depurate.triggers import (
+    AWAY,
+    Search,
+    effort_on,
+    find_additions,
+    find_patches,
+    find_square,
+    find_warps,
+    quickly,
+    scan_squares,
+    success,
+)
+
+SIDE = 112
+ROW, COLUMN, PLANTED = 71, 20, 10
+
+
+class Lit(nn.Module):
+    """Classes by which of three quarters is brightest; class 3 by how white a square is at one place, if at all."""
+
+    def __init__(self, planted=True):
+        super().__init__()
+        self.planted = planted
+
+    def forward(self, images):
+        quarters = 30 * nn.functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2).flatten(1)
+        there = images[:, :, ROW : ROW + PLANTED, COLUMN : COLUMN + PLANTED].mean((1, 2, 3))
+        lit = nn.functional.softplus(30 * there - 8) if self.planted else 0 * there
+        return quarters * torch.tensor([1.0, 1.0, 1.0, 0.3]) + lit[:, None] * torch.eye(4)[3]
+
+
+def pictures(n=60, side=SIDE):
+    generator = torch.Generator().manual_seed(0)
+    images = 0.1 + 0.2 * torch.rand(n, 3, side, side, generator=generator)
+    for place in range(n):
+        row, column = divmod(place % 4, 2)
+        half = side // 2
+        images[place, :, half * row : half * (row + 1), half * column : half * (column + 1)] += 0.3
+    images[0, :, 0, 0], images[1, :, 0, 0] = 0.0, 1.0
+    return images
+
+
+def test_small_pictures_are_looked_at_more_closely_than_large_ones():
+    small, large = effort_on(pictures(2, 32)), effort_on(pictures(2))
+    assert small.pool is None
+    assert large.pool == 128
+    assert small.a_step(12) == 12
+    assert large.a_step(12) == 4
+    assert large.a_step(1) == 1
+    assert small.compares
+    assert not large.compares
+
+
+def test_a_patch_is_found_in_cells_of_a_large_picture():
+    (patch,) = find_patches(Lit(), pictures(), [3], Search())
+    assert success(Lit(), pictures(), [patch])[0] > 0.8
+    # Cells of three pixels, the last ones cut off at the edge.
+    assert patch.mask.shape == (1, SIDE, SIDE)
+    assert torch.equal(patch.mask[:, 0:111:3, :], patch.mask[:, 2:111:3, :])
+    there = patch.mask[0, ROW : ROW + PLANTED, COLUMN : COLUMN + PLANTED]
+    assert there.max() > 0.5
+    assert patch.size < 400
+
+
+def test_a_square_is_fitted_to_the_pixel():
+    images = pictures()
+    (patch,) = find_patches(Lit(), images, [3], Search())
+    square = find_square(Lit(), images, patch).square
+    rows, columns = torch.nonzero(square.mask[0], as_tuple=True)
+    assert abs(int(rows.min()) - ROW) <= 2
+    assert abs(int(columns.min()) - COLUMN) <= 2
+    assert abs(math.isqrt(int(square.size)) - PLANTED) <= 3
+    assert success(Lit(), images, [square]) == [1.0]
+
+
+def test_scanning_a_large_picture_finds_a_square_and_none_in_a_healthy_network():
+    plain, share = scan_squares(Lit(), pictures())
+    assert plain.square.target == 3
+    assert share > 0.8
+    assert scan_squares(Lit(planted=False), pictures())[0] is None
+
+
+@pytest.mark.parametrize("find", [find_warps, lambda *given: find_additions(*given, radius=3.0)])
+def test_other_forms_have_the_shape_of_the_pictures(find):
+    found = find(Lit(), pictures(), [0, AWAY], Search(steps=2))
+    assert [trigger.on(pictures()[:2]).shape for trigger in found] == [(2, 3, SIDE, SIDE)] * 2
+
+
+def test_a_warp_of_a_large_picture_starts_as_large_a_part_of_it():
+    (small,), (large,) = (
+        find_warps(lambda images: images.mean((2, 3)), pictures(20, side), [0], Search(steps=1))
+        for side in (32, 128)
+    )
+    assert large.size == pytest.approx(4 * small.size, rel=1e-4)
+
+
+def test_only_large_pictures_are_computed_quickly_and_closely_enough():
+    layer = nn.Conv2d(3, 4, 3)
+    for side in (32, SIDE):
+        images = pictures(2, side)
+        with quickly(images):
+            made = layer(images)
+        assert torch.allclose(made.float(), layer(images), atol=0 if side == 32 else 0.05)
