@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depurate.recovery.records import Agreement, Guarantee, LayerRecord, PurifyRecord
+from depurate.recovery.records import Agreement, Guarantee, LayerRecord, PurifyRecord, TriggerSearch
 from depurate.report.summary import key_numbers
 from depurate.report.verdict import HEADLINES, Verdict, judge
 from report_records import backdoored, certified, held, layer, troubled
@@ -150,3 +150,26 @@ def test_no_certificate_is_claimed_where_every_layer_came_back_unchanged() -> No
     record = replace(certified(), guarantee=Guarantee.PARTIAL)
     unchanged = tuple(replace(entry, guarantee=Guarantee.UNCHANGED, certified=0) for entry in record.layers)
     assert "certified" not in words(judge(replace(record, layers=unchanged)))
+
+
+@pytest.mark.parametrize(
+    ("flagged", "evidence", "said"),
+    [
+        (
+            (3,),
+            "patch",
+            "Class 3 is taken for the target of a backdoor: a patch much smaller than other classes take",
+        ),
+        ((3, 5), "warp", "Classes 3, 5 are taken for the target of a backdoor: one small warp leads there"),
+        ((), "square", "sends each class to another is suspected: one small plain square"),
+        ((1,), "", "Class 1 is taken for the target of a backdoor: one small change"),
+        ((), "", "No trigger was found that makes any of 6 classes much easier to reach"),
+    ],
+)
+def test_what_the_search_for_triggers_found_is_told_first(
+    flagged: tuple[int, ...], evidence: str, said: str
+) -> None:
+    search = TriggerSearch(tuple(range(6)), (9.0,) * 6, flagged, 9.0, evidence)
+    record = PurifyRecord("auto", Guarantee.APPROXIMATE, "given", 100, (layer("fc"),), None, search=search)
+    assert said in judge(record).found[0]
+    assert "backdoor" not in judge(replace(record, search=None)).found[0]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from depurate.recovery.records import Guarantee, LayerRecord, PurifyRecord
+from depurate.recovery.records import Guarantee, LayerRecord, PurifyRecord, TriggerSearch
 from depurate.report.formats import NBSP, count, percent, plural, shorten
 
 STRONGEST_FIRST = (
@@ -32,6 +32,16 @@ DEEDS = {
     "robust": "searched for hit entries, which were then filled in from the others",
     "statistics": "given normalisation statistics measured afresh on the benign images",
     "none": "left as received",
+}
+
+SHORT_CUTS = {
+    "patch": "a patch much smaller than other classes take",
+    "away": "one small patch",
+    "square": "one small plain square",
+    "warp": "one small warp",
+    "addition": "one short addition",
+    "unshared patch": "a small patch that the purified network does not react to",
+    "unshared wave": "one sinusoid that the purified network does not react to",
 }
 
 
@@ -162,7 +172,23 @@ def _found(record: PurifyRecord) -> tuple[str, ...]:
         sentence = (
             f"No single entry could be shown to be hit, in {plural(len(record.layers), 'layer')} examined."
         )
-    return (sentence, *_off_span(record.layers))
+    return (*_backdoor(record.search), sentence, *_off_span(record.layers))
+
+
+def _backdoor(search: TriggerSearch | None) -> tuple[str, ...]:
+    if search is None:
+        return ()
+    if not (search.evidence or search.flagged):
+        looked = plural(len(search.classes), "class", "classes")
+        return (f"No trigger was found that makes any of {looked} much easier to reach than the others.",)
+    how = SHORT_CUTS.get(search.evidence, "one small change")
+    if not search.flagged:
+        return (f"A backdoor that sends each class to another is suspected: {how} leads there.",)
+    names = ", ".join(map(str, search.flagged))
+    classes, are = ("Class", "is") if len(search.flagged) == 1 else ("Classes", "are")
+    return (
+        f"{classes} {names} {are} taken for the target of a backdoor: {how} leads there from most images.",
+    )
 
 
 def _off_span(layers: Sequence[LayerRecord]) -> tuple[str, ...]:
