@@ -158,11 +158,12 @@ def test_no_certificate_is_claimed_where_every_layer_came_back_unchanged() -> No
         (
             (3,),
             "patch",
-            "Class 3 is taken for the target of a backdoor: a patch much smaller than other classes take",
+            "A backdoor to class 3 is suspected: a patch much smaller than other classes take leads",
         ),
-        ((3, 5), "warp", "Classes 3, 5 are taken for the target of a backdoor: one small warp leads there"),
+        ((3, 5), "warp", "A backdoor to classes 3, 5 is suspected: one small warp leads there"),
         ((), "square", "sends each class to another is suspected: one small plain square"),
-        ((1,), "", "Class 1 is taken for the target of a backdoor: one small change"),
+        ((1,), "", "A backdoor to class 1 is suspected: one small change"),
+        ((1,), "output weights", "The output weights of class 1 stand out"),
         ((), "", "No trigger was found that makes any of 6 classes much easier to reach"),
     ],
 )

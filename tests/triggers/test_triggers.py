@@ -82,6 +82,12 @@ def test_a_network_without_one_is_not_flagged():
     ]
 
 
+def test_a_class_with_strong_outputs_is_flagged_with_the_patch_that_leads_there():
+    found = screen(Subject(Planted(False), pictures(), tuple(range(4)), Search(), strong=(3,)))
+    assert (found.flagged, found.evidence) == ((3,), "output weights")
+    assert found.triggers[0].target == 3
+
+
 class SentOn(nn.Module):
     """Like Planted, but a lit corner of 2x2 pixels sends each class to the next."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.analysis import logits, read_scores
-from depurate.recovery import TriggerSearch
+from depurate.recovery import TriggerSearch, strong_outputs
 from depurate.triggers import (
     AWAY,
     Patch,
@@ -43,6 +43,8 @@ STILL_WORKS = 0.1
 _REASONS = {
     "patch": "class {name} is reached from nearly any image by a patch of about {size:.0f} pixels, where other "
     "classes take {usual:.0f}: taken for a backdoor",
+    "output weights": "the output weights of class {name} are spread far wider than those of other classes, as where "
+    "bits were flipped for a trigger: taken for a backdoor",
     "square": "class {name} is reached from most images by one small plain square, which healthy networks hardly "
     "notice: taken for a backdoor",
     "warp": "class {name} is reached from nearly any image by one small warp, which leads to few other classes or "
@@ -94,10 +96,13 @@ class Watch:
         """
         if self.images.ndim != 4:
             return None
-        classes = self._classes(suspect)
+        before = logits(suspect, [self.images[: effort_on(self.images).judged]])
+        outputs = strong_outputs(suspect, before.shape[1])
+        strong = () if outputs is None else outputs.rows
+        classes = dict.fromkeys((*self._classes(suspect, before), *strong))
         if len(classes) < _FEWEST_CLASSES:
             return None
-        subject = Subject(_score(suspect), self.images, tuple(classes), self.search)
+        subject = Subject(_score(suspect), self.images, tuple(classes), self.search, strong)
         return screen(subject, lambda: _score(purified()), self.progress)
 
     def lessons(self, suspect: nn.Module, found: Screening) -> tuple[Trigger, ...]:
@@ -155,9 +160,8 @@ class Watch:
             if max(shares) > STILL_WORKS
         )
 
-    def _classes(self, suspect: nn.Module) -> list[int]:
+    def _classes(self, suspect: nn.Module, before: Tensor) -> list[int]:
         effort = effort_on(self.images)
-        before = logits(suspect, [self.images[: effort.judged]])
         if before.shape[1] <= _MOST_CLASSES:
             return list(range(before.shape[1]))
         # A short cut is what an untargeted change finds first: keep the answers that such changes lead to.

@@ -116,13 +116,16 @@ class Run:
         return compare(before, after)
 
     def rehearse(
-        self, recipe: Recipe, what: str, checked: Sequence[Trigger]
+        self, recipe: Recipe, what: str, checked: Sequence[Trigger], received: nn.Module | None = None
     ) -> tuple[Agreement, list[float]]:
-        """Recover without one fold: agreement on it, and how often each of some triggers still works on it."""
+        """Recover without one fold: agreement on it, and how often each of some triggers still works on it.
+
+        Agreement is with the suspect, or with the network as it was received where the suspect was changed already.
+        """
         suspect, purified = self._without(recipe, what, 0, (0, 1))
         held_back = self.benign.check(0)
         left = success(lambda images: read_scores(purified(images)), torch.cat(held_back), checked)
-        return compare(logits(suspect, held_back), logits(purified, held_back)), left
+        return compare(logits(received or suspect, held_back), logits(purified, held_back)), left
 
     def _without(
         self, recipe: Recipe, what: str, fold: int, turn: tuple[int, int]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from depurate.analysis import logits
 from depurate.purification.backdoor import STILL_WORKS, Watch
 from depurate.purification.run import Run
-from depurate.recovery import Recipe, Trial
+from depurate.recovery import Recipe, Trial, limit_outputs, strong_outputs
 from depurate.triggers import Addition, Patch, PlainSquare, Screening, Trigger, effort_on
 
 RecipeOf = Callable[[float], Recipe]
@@ -23,6 +24,10 @@ _STEPS = ((1.0, 0.1), (0.3, 0.1), (0.1, 0.1), (0.1, 0.03))
 # Expected loss that is tolerated, without a fifth of the images, and how often what was found may still work. Additions
 # do not count: a network that has no short cut left may follow one all the same.
 _LOSS, _STILL_THERE = 0.015, 0.3
+# Output weights that stand out are recovered alone; a strength of 0.1 did as well on the two networks at hand.
+_ROW_STRENGTH, _ROW_SHARE = 0.03, 0.3
+# Tampering has changed answers, and so does undoing it: more may change here, by the confidence of the suspect.
+_LOSS_IN_ROWS = 0.05
 # What is left where everything costs more: as few images as the triggers taught are gone with.
 _LEAST_STRENGTH, _LEAST_SHARES = 0.01, (0.1, 0.3, 1.0)
 
@@ -60,8 +65,31 @@ def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeO
     gentle = _gently(run, squares, found, recipe_of) if squares else None
     if gentle is not None:
         return gentle
-    triggers = dict.fromkeys((*_everywhere(squares), *watch.lessons(run.suspect, found)))
+    lessons = watch.lessons(run.suspect, found)
+    in_rows = _in_rows(run, lessons, recipe_of) if found.evidence == "output weights" else None
+    if in_rows is not None:
+        return in_rows
+    triggers = dict.fromkeys((*_everywhere(squares), *lessons))
     return _firmly(replace(run, triggers=tuple(triggers)), recipe_of)
+
+
+def _in_rows(run: Run, triggers: tuple[Trigger, ...], recipe_of: RecipeOf) -> Teaching | None:
+    """Limit the output weights that stand out to what is ordinary and recover these rows alone; None if that hurts."""
+    strong = strong_outputs(run.suspect, logits(run.suspect, [run.benign.images[:2]]).shape[1])
+    if strong is None:
+        return None
+    limited, beyond = limit_outputs(run.suspect, strong)
+    taught = replace(run, suspect=limited, triggers=triggers, share=_ROW_SHARE)
+    recipe = replace(recipe_of(_ROW_STRENGTH), only={strong.layer: strong.rows})
+    agreement, _ = taught.rehearse(recipe, "recovering output weights", (), run.suspect)
+    if agreement.expected_loss > _LOSS_IN_ROWS:
+        return None
+    trial = Trial(_ROW_STRENGTH, agreement, chosen=True, share=_ROW_SHARE)
+    said = (
+        f"{strong.layer}: {beyond:,} output weights of the classes flagged lay beyond what other classes show and were "
+        "limited to it; only the output weights of these classes were recovered"
+    )
+    return Teaching(taught, (trial,), recipe, (said,))
 
 
 def _gently(

@@ -5,6 +5,7 @@ from depurate.recovery.batchnorm import batch_statistics
 from depurate.recovery.entries import certain_hits, hit_kernels, hit_statistics
 from depurate.recovery.exact import ExactFit, exact_recovery
 from depurate.recovery.lesson import Lesson
+from depurate.recovery.outputs import StrongOutputs, limit_outputs, strong_outputs
 from depurate.recovery.records import (
     Agreement,
     Guarantee,
@@ -37,6 +38,7 @@ __all__ = [
     "Refit",
     "Repair",
     "Spectrum",
+    "StrongOutputs",
     "Trial",
     "TriggerSearch",
     "anchor_kernels",
@@ -46,10 +48,12 @@ __all__ = [
     "first_look",
     "hit_kernels",
     "hit_statistics",
+    "limit_outputs",
     "refit",
     "repair_entries",
     "settle",
     "soft_recovery",
+    "strong_outputs",
     "unflip_vector",
     "walk",
 ]

@@ -53,6 +53,7 @@ class Recipe:
         sparse: For both: whether the network as a whole shows sparse noise.
         thin: Multiple of the strength for layers that saw fewer patches than directions: with little strength they
             would repeat these patches and nothing else.
+        only: Kernels, by the name of their layer, that soft recovery may change; None for all.
     """
 
     method: str
@@ -63,6 +64,7 @@ class Recipe:
     repair: bool = False
     sparse: bool = False
     thin: float = 1.0
+    only: Mapping[str, tuple[int, ...]] | None = None
 
     def strength_on(self, moments: Moments | None) -> float | None:
         """λ of a layer.
@@ -236,9 +238,13 @@ def _recover(outcome: LayerOutcome, recipe: Recipe) -> LayerOutcome:
     if recipe.repairs:
         return _robust(outcome, outcome.moments, recipe)
     strength = recipe.strength_on(outcome.moments)
-    if strength is None:
+    if strength is None or (recipe.only is not None and outcome.site.name not in recipe.only):
         return outcome
     recovered = soft_recovery(outcome.moments, outcome.anchor, strength)
+    if recipe.only is not None:
+        rows = list(recipe.only[outcome.site.name])
+        changed, recovered = recovered, outcome.purified.clone()
+        recovered[:, rows] = changed[:, rows]
     return replace(outcome, method="soft", purified=recovered)
 
 

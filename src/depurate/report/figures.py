@@ -187,7 +187,7 @@ def trigger_sizes(search: TriggerSearch | None) -> Drawing:
     if search.away is not None:
         caption += "Last: the smallest that leads every image away from its own class, to whatever other. "
     names = ", ".join(str(name) for name in search.flagged)
-    if search.flagged and search.evidence in ("", "patch"):
+    if search.flagged and search.evidence in ("", "patch", "output weights"):
         caption += f"Hatched: taken for the target of a backdoor, {names}."
     elif search.flagged:
         caption += f"Hatched: taken for the target of a backdoor, {names}, by a trigger of another kind."

@@ -181,14 +181,18 @@ def _backdoor(search: TriggerSearch | None) -> tuple[str, ...]:
     if not (search.evidence or search.flagged):
         looked = plural(len(search.classes), "class", "classes")
         return (f"No trigger was found that makes any of {looked} much easier to reach than the others.",)
+    if search.evidence == "output weights":
+        return (
+            f"The output weights of {_classes(search.flagged)} stand out: a backdoor there is suspected.",
+        )
     how = SHORT_CUTS.get(search.evidence, "one small change")
     if not search.flagged:
         return (f"A backdoor that sends each class to another is suspected: {how} leads there.",)
-    names = ", ".join(map(str, search.flagged))
-    classes, are = ("Class", "is") if len(search.flagged) == 1 else ("Classes", "are")
-    return (
-        f"{classes} {names} {are} taken for the target of a backdoor: {how} leads there from most images.",
-    )
+    return (f"A backdoor to {_classes(search.flagged)} is suspected: {how} leads there from most images.",)
+
+
+def _classes(names: Sequence[int]) -> str:
+    return f"{'class' if len(names) == 1 else 'classes'} {', '.join(map(str, names))}"
 
 
 def _off_span(layers: Sequence[LayerRecord]) -> tuple[str, ...]:

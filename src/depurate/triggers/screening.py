@@ -40,8 +40,8 @@ class Screening:
         flagged: Classes that are suspiciously easy to trigger; `AWAY` where all are, each from another.
         triggers: Found for what is flagged.
         away: Size of the smallest patch that leads every image away from its own answer.
-        evidence: What stood out: `patch`, `away`, `square`, `warp`, `addition`, `unshared patch`, `unshared wave`, or
-            nothing.
+        evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `unshared patch`,
+            `unshared wave`, or nothing.
     """
 
     classes: tuple[int, ...]
@@ -67,12 +67,14 @@ class Subject:
         images: Benign.
         classes: To search for, at least three.
         search: How long.
+        strong: Classes whose output weights stand out.
     """
 
     score: Score
     images: Tensor
     classes: tuple[int, ...]
     search: Search
+    strong: tuple[int, ...] = ()
 
 
 def screen(
@@ -82,9 +84,10 @@ def screen(
 
     A backdoor is a short cut: its class is reached with a change much smaller than any other class takes. Patches
     are judged by their size, and one that leads every image away from its own answer by the same measure (triggers
-    that send each class to another). Where none stands out, plain squares are tried all over the picture; then warps
-    are searched for and judged by their size; then additions, by how often one length
-    works; and last what turns the network but not its own purified self, which knows no short cuts.
+    that send each class to another); where output weights stand out, these classes are taken instead. Where none stands
+    out, plain squares are tried all over the picture; then warps are searched for and judged by their size; then
+    additions, by how often one length works; and last what turns the network but not its own purified self, which
+    knows no short cuts.
 
     Args:
         subject: What to search.
@@ -113,8 +116,8 @@ def screen(
 def outliers(sizes: Sequence[float], share: float = _SHARE) -> list[bool]:
     """Mark the sizes that are far smaller than the others.
 
-    size < share·median and log(median / size) / (1.4826·MAD) > 2, with the MAD of the logarithms: sizes of one network
-    differ by factors, and a few large ones would hide a small one otherwise.
+    size < share·median and log(median / size) / (1.4826·MAD) > 2, with the MAD of the logarithms: sizes of
+    one network differ by factors, and a few large ones would hide a small one otherwise.
 
     Args:
         sizes: One a class; infinite counts as large.
@@ -147,6 +150,10 @@ def _by_patches(subject: Subject, step: Step) -> Screening:
     patches = find_patches(subject.score, subject.images, goals, subject.search, step)
     *sizes, away = _sizes(patches, success(subject.score, subject.images, patches), float("inf"))
     found = Screening(subject.classes, tuple(sizes), (), (), away)
+    if subject.strong:
+        return _flagged(
+            found, patches, [name in subject.strong for name in subject.classes], "output weights"
+        )
     if any(outliers(sizes)):
         return _flagged(found, patches, outliers(sizes), "patch")
     # What leads away from every class has more to do than what leads to one: it is never easier by nature.
