@@ -125,7 +125,9 @@ class Run:
         suspect, purified = self._without(recipe, what, 0, (0, 1))
         held_back = self.benign.check(0)
         left = success(lambda images: read_scores(purified(images)), torch.cat(held_back), checked)
-        return compare(logits(received or suspect, held_back), logits(purified, held_back)), left
+        return compare(
+            logits(suspect if received is None else received, held_back), logits(purified, held_back)
+        ), left
 
     def _without(
         self, recipe: Recipe, what: str, fold: int, turn: tuple[int, int]

@@ -55,9 +55,37 @@ class Effort:
         return max(1, round(self.times * wanted))
 
 
-_ON_SMALL = Effort(None, True, 1, 128, 64, 64, 3, 12, 6, 12, 48, 0.9, 24)
+_ON_SMALL = Effort(
+    pool=None,
+    compares=True,
+    times=1,
+    judged=128,
+    narrowed=64,
+    counted=64,
+    shown=3,
+    again=12,
+    few=6,
+    some=12,
+    many=48,
+    promising=0.9,
+    waves=24,
+)
 # A square that only fits a coarse grid works less well near the patch than it may where it was planted.
-_ON_LARGE = Effort(128, False, 1 / 3, 48, 8, 48, 1, 48, 2, 8, 24, 0.5, 8)
+_ON_LARGE = Effort(
+    pool=128,
+    compares=False,
+    times=1 / 3,
+    judged=48,
+    narrowed=8,
+    counted=48,
+    shown=1,
+    again=48,
+    few=2,
+    some=8,
+    many=24,
+    promising=0.5,
+    waves=8,
+)
 
 
 def effort_on(images: Tensor) -> Effort:

@@ -220,44 +220,37 @@ class _Trial:
 
     def moved(self, place: _Place) -> _Place:
         """Where steps of a pixel (of small pictures) that each lead nearer to the goal end."""
-        height, width = self.images.shape[2:]
         moves = tuple(self.unit * move for move in (0, -1, 1))
-        for _ in range(place.side):
-            around = [
-                replace(place, row=place.row + down, column=place.column + right)
-                for down, right in product(moves, moves)
-                if 0 <= place.row + down <= height - place.side
-                and 0 <= place.column + right <= width - place.side
-            ]
-            moved = self.nearest(around, self.effort.some)[0]
-            if moved == place:
-                break
-            place = moved
-        return place
+        changes = [(0, down, right) for down, right in product(moves, moves)]
+        return self._descended(place, changes, place.side)
 
     def fitted(self, place: _Place) -> _Place:
         """A square of a large picture moved, enlarged or made smaller by less than a cell, down to single pixels."""
-        height, width = self.images.shape[2:]
         step = self.unit
         while step > 1:
             step //= 2
-            for _ in range(self.unit):
-                changes = product((0, -step, step), repeat=3)
-                around = [
-                    replace(place, side=place.side + wider, row=place.row + down, column=place.column + right)
-                    for wider, down, right in changes
-                ]
-                inside = [
-                    other
-                    for other in around
-                    if other.side > 0
-                    and 0 <= other.row <= height - other.side
-                    and 0 <= other.column <= width - other.side
-                ]
-                moved = self.nearest(inside, self.effort.some)[0]
-                if moved == place:
-                    break
-                place = moved
+            place = self._descended(place, [*product((0, -step, step), repeat=3)], self.unit)
+        return place
+
+    def _descended(self, place: _Place, changes: Sequence[tuple[int, int, int]], steps: int) -> _Place:
+        """Where changes of (side, row, column) that each lead nearer to the goal end."""
+        height, width = self.images.shape[2:]
+        for _ in range(steps):
+            around = [
+                replace(place, side=place.side + wider, row=place.row + down, column=place.column + right)
+                for wider, down, right in changes
+            ]
+            inside = [
+                other
+                for other in around
+                if other.side > 0
+                and 0 <= other.row <= height - other.side
+                and 0 <= other.column <= width - other.side
+            ]
+            best = self.nearest(inside, self.effort.some)[0]
+            if best == place:
+                break
+            place = best
         return place
 
     def nearest(self, places: Sequence[_Place], count: int) -> list[_Place]:
