@@ -229,7 +229,8 @@ class _Trial:
         step = self.unit
         while step > 1:
             step //= 2
-            place = self._descended(place, [*product((0, -step, step), repeat=3)], self.unit)
+            sizes = (0, -step, step)
+            place = self._descended(place, list(product(sizes, sizes, sizes)), self.unit)
         return place
 
     def _descended(self, place: _Place, changes: Sequence[tuple[int, int, int]], steps: int) -> _Place:
