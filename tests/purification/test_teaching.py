@@ -1,13 +1,16 @@
 """Teaching triggers away: how many images carry them, what is judged on images held back, what is said of the rest."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
 from depurate.purification import backdoor
 from depurate.purification.backdoor import Watch, describe_screening, record_search
 from depurate.purification.images import gather
 from depurate.purification.lessons import counter_lesson
-from depurate.purification.run import Run
+from depurate.purification.run import Rehearsal, Run
 from depurate.purification.teaching import choose_teaching
 from depurate.recovery import Agreement, Recipe
 from depurate.spans import Moments, find_sites
@@ -53,10 +56,34 @@ def test_rehearsing_tells_how_often_triggers_still_work():
     plain = a_run()
     trigger = that_works(plain.suspect)
     taught = a_run([trigger])
-    agreement, left = taught.rehearse(Recipe("soft", 1e-6), "rehearsing", [trigger])
-    assert agreement.images == taught.benign.held_back
-    assert left[0] < 1
-    assert plain.rehearse(Recipe("soft", 1e-6), "rehearsing", ())[1] == []
+    tried = taught.rehearse(Recipe("soft", 1e-6), "rehearsing", [trigger])
+    assert tried.agreement.images == taught.benign.held_back
+    assert tried.left[0] < 1
+    assert tried.done is None
+    assert plain.rehearse(Recipe("soft", 1e-6), "rehearsing", ()).left == []
+
+
+def test_a_rehearsal_on_large_pictures_may_be_the_recovery_itself():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 2, 3, 16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3)
+    )
+    large = gather(torch.rand(60, 3, 112, 112), limit=60, seed=0, like=torch.zeros(1))
+    run = Run(net.eval(), {}, find_sites(net, large.images[:2]), large, lambda *told: None)
+    tried = run.rehearse(Recipe("soft", 0.1), "rehearsing", ())
+    assert [layer.name for layer in tried.done.layers] == ["0", "4"]
+    assert tried.agreement.images == large.held_back == 12
+    assert not torch.equal(tried.done.purified[0].weight, net[0].weight)
+    assert sum(map(len, large.others(0))) == 48
+
+
+def test_of_large_pictures_a_trial_takes_a_part():
+    large = gather(torch.rand(60, 3, 112, 112), limit=60, seed=0, like=torch.zeros(1))
+    assert sum(map(len, large.fit(0))) == 48
+    many = replace(large, images=large.images[:1].expand(1000, -1, -1, -1), held_back=200)
+    assert 400 < sum(map(len, many.fit(1))) <= 540
+    assert sum(map(len, many.to_try())) <= 540
+    assert sum(map(len, many.others(1))) == 800
 
 
 A_SQUARE = Patch(1, torch.ones(1, 6, 6), torch.ones(2, 6, 6))
@@ -70,7 +97,8 @@ def teaching(monkeypatch, loss, left, square):
 
     def rehearse(run, recipe, what, checked):
         at = run.share, recipe.strength
-        return Agreement(100, 0.9, 0.8, 1.0, loss(*at), 0.01), [left(*at, trigger) for trigger in checked]
+        agreement = Agreement(100, 0.9, 0.8, 1.0, loss(*at), 0.01)
+        return Rehearsal(agreement, [left(*at, trigger) for trigger in checked])
 
     monkeypatch.setattr(Run, "rehearse", rehearse)
     squares = (PlainSquare(A_SQUARE, (ELSEWHERE,)),) if square else ()

@@ -117,3 +117,13 @@ def test_where_not_all_can_be_held_evenly_spread_batches_are_looked_at_but_enoug
             assert passes.places(site) == places
             for place, inputs in zip(places, passes.inputs(site, places), strict=True):
                 torch.testing.assert_close(inputs, from_the_start(net, site, batches[place]))
+
+
+def test_what_an_early_layer_took_a_later_one_passes_on():
+    net, batches, runs = network(), list(torch.randn(1024, 1, 8, 8).split(32)), []
+    sites = find_sites(net, batches[0])
+    net[0].register_forward_hook(lambda *_: runs.append(1))
+    with Passes(net, sites, batches, held=14 * 32 * 3 * 36 * 4) as passes:
+        taken = [list(passes.inputs(site, passes.places(site))) for site in sites[:3]]
+    assert {len(inputs) for inputs in taken[1:]} < {8, 16, 32}
+    assert len(runs) <= 32

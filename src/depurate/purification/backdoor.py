@@ -24,6 +24,7 @@ from depurate.triggers import (
     effort_on,
     find_patches,
     find_square,
+    quicker,
     quickly,
     screen,
     shortest_additions,
@@ -102,22 +103,23 @@ class Watch:
         classes = dict.fromkeys((*self._classes(suspect, before), *strong))
         if len(classes) < _FEWEST_CLASSES:
             return None
-        subject = Subject(_score(suspect), self.images, tuple(classes), self.search, strong)
-        return screen(subject, lambda: _score(purified()), self.progress)
+        subject = Subject(self._score(suspect), self.images, tuple(classes), self.search, strong)
+        return screen(subject, lambda: self._score(purified()), self.progress)
 
     def lessons(self, suspect: nn.Module, found: Screening) -> tuple[Trigger, ...]:
         """Triggers to teach away: those found, what else works of their kind, and short additions for each class."""
         additions: list[Trigger] = []
         # Twelve images draw an addition for many classes; for one or two there is room for more.
-        longer = replace(self.search, steps=self.search.steps // 2, images=4 * self.search.images)
+        more = effort_on(self.images).more
+        longer = replace(self.search, steps=self.search.steps // 2, images=more * self.search.images)
         for done, target in enumerate(found.flagged, start=1):
-            additions += shortest_additions(_score(suspect), self.images, [target], longer)
+            additions += shortest_additions(self._score(suspect), self.images, [target], longer)
             self.progress("searching for other triggers of the same class", done, len(found.flagged))
         akin = (
             other
             for trigger in found.triggers
             if isinstance(trigger, Warp)
-            for other in warps_akin(_score(suspect), self.images, trigger, self.search.seed)
+            for other in warps_akin(self._score(suspect), self.images, trigger, self.search.seed)
         )
         return (*found.triggers, *akin, *additions)
 
@@ -127,10 +129,9 @@ class Watch:
             first, *elsewhere = (trigger for trigger in found.triggers if isinstance(trigger, Patch))
             return (PlainSquare(first, tuple(elsewhere)),)
         squares: list[PlainSquare] = []
+        score = self._score(suspect)
         for done, trigger in enumerate(found.triggers, start=1):
-            square = (
-                find_square(_score(suspect), self.images, trigger) if isinstance(trigger, Patch) else None
-            )
+            square = find_square(score, self.images, trigger) if isinstance(trigger, Patch) else None
             self.progress("trying plain squares", done, len(found.triggers))
             if square is None:
                 return ()
@@ -139,8 +140,9 @@ class Watch:
 
     def again(self, purified: nn.Module, found: Screening) -> tuple[Trigger, ...]:
         """Search the purified network for the flagged classes once more: triggers that are still too easy."""
-        patches = find_patches(_score(purified), self.images, found.flagged, replace(self.search, images=32))
-        works = success(_score(purified), self.images, patches)
+        score, search = self._score(purified), replace(self.search, images=32)
+        patches = find_patches(score, self.images, found.flagged, search)
+        works = success(score, self.images, patches)
         return tuple(
             patch
             for patch, share in zip(patches, works, strict=True)
@@ -149,7 +151,7 @@ class Watch:
 
     def left(self, purified: nn.Module, triggers: Sequence[Trigger]) -> tuple[str, ...]:
         """Say which of the triggers taught away still work on a purified network, one line a kind."""
-        shares = success(_score(purified), self.images, triggers)
+        shares = success(self._score(purified), self.images, triggers)
         kinds: dict[tuple[str, int], list[float]] = {}
         for trigger, share in zip(triggers, shares, strict=True):
             kinds.setdefault((type(trigger).__name__.lower(), trigger.target), []).append(share)
@@ -160,6 +162,15 @@ class Watch:
             if max(shares) > STILL_WORKS
         )
 
+    def _score(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
+        quick = quicker(model, self.images)
+
+        def score(images: Tensor) -> Tensor:
+            with quickly(images):
+                return read_scores(quick(images)).to(images.dtype)
+
+        return score
+
     def _classes(self, suspect: nn.Module, before: Tensor) -> list[int]:
         effort = effort_on(self.images)
         if before.shape[1] <= _MOST_CLASSES:
@@ -168,7 +179,7 @@ class Watch:
         answers = before.argmax(1)
         counts = Counter(answers.tolist())
         for seed in range(4):
-            shift = _away(_score(suspect), self.images[: effort.narrowed], seed)
+            shift = _away(self._score(suspect), self.images[: effort.narrowed], seed)
             counts.update(logits(suspect, [self.images[: effort.counted] + shift]).argmax(1).tolist())
         return [name for name, _ in counts.most_common(_MOST_CLASSES)]
 
@@ -221,14 +232,6 @@ def record_search(found: Screening | None) -> TriggerSearch | None:
 
 def _finite(size: float) -> float | None:
     return size if math.isfinite(size) else None
-
-
-def _score(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    def score(images: Tensor) -> Tensor:
-        with quickly(images):
-            return read_scores(model(images)).to(images.dtype)
-
-    return score
 
 
 def _away(score: Callable[[Tensor], Tensor], images: Tensor, seed: int, steps: int = 15) -> Tensor:

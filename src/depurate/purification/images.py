@@ -14,6 +14,8 @@ _FEWEST = 10
 _HELD_BACK = 0.2
 _FEWEST_TO_SPLIT = 50
 _NUMBERS_A_BATCH = 1 << 19
+# Numbers in the images that a recovery is only tried with: 133 of 224 x 224 pixels, all of most others.
+_TO_TRY = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,18 @@ class Benign:
         return len(self.images) // self.held_back if self.held_back else 0
 
     def fit(self, fold: int) -> list[Tensor]:
-        """Batches of the images to recover from while a part is held back."""
+        """Batches of the images to try a recovery on while a part is held back; of large pictures not all others."""
+        return _thinned(self.others(fold), _TO_TRY)
+
+    def others(self, fold: int) -> list[Tensor]:
+        """Batches of all images but the part that is held back."""
         start = fold * self.held_back
-        return self._batches(torch.cat([self.images[:start], self.images[start + self.held_back :]]))
+        parts = (self.images[:start], self.images[start + self.held_back :])
+        return [batch for part in parts for batch in self._batches(part)]
+
+    def to_try(self) -> list[Tensor]:
+        """Batches of as many of all images as a recovery is tried with."""
+        return self.some(_TO_TRY)
 
     def check(self, fold: int) -> list[Tensor]:
         """Batches of the part that is held back."""
@@ -50,12 +61,16 @@ class Benign:
 
     def some(self, numbers: int) -> list[Tensor]:
         """Evenly spread batches of about so many numbers in all, where all images have more."""
-        batches = self.all()
-        return batches[:: max(1, -(-self.images.numel() // numbers))]
+        return _thinned(self.all(), numbers)
 
     def _batches(self, images: Tensor) -> list[Tensor]:
         size = max(1, min(128, _NUMBERS_A_BATCH // max(1, images[0].numel()))) if len(images) else 1
         return [*torch.split(images, size)] if len(images) else []
+
+
+def _thinned(batches: list[Tensor], numbers: int) -> list[Tensor]:
+    """Evenly spread ones of some batches, with about so many numbers in all."""
+    return batches[:: max(1, -(-sum(batch.numel() for batch in batches) // numbers))]
 
 
 def gather(images: Tensor | Iterable[object], *, limit: int, seed: int, like: Tensor) -> Benign:

@@ -125,14 +125,15 @@ def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_a
     def recipe_of(candidate: float | None) -> Recipe:
         return replace(recipe_at(candidate), method=method)
 
-    found = watch.look(run.suspect, lambda: run.final(replace(recipe_at(_REFERENCE), method="soft")).purified)
+    reference = replace(recipe_at(_REFERENCE), method="soft")
+    found = watch.look(run.suspect, lambda: run.reference(reference, "purifying to compare with"))
     said = describe_screening(found)
     if found is not None and found.flagged:
         if strength is not None or not run.benign.held_back:
             run = replace(run, triggers=watch.lessons(run.suspect, found))
             return Plan(run, recipe_of(strength or DEFAULT_STRENGTH), (), said, found)
         taught = choose_teaching(run, watch, found, recipe_of)
-        return Plan(taught.run, taught.recipe, taught.trials, (*said, *taught.said), found)
+        return Plan(taught.run, taught.recipe, taught.trials, (*said, *taught.said), found, taught.done)
     if strength is not None:
         return Plan(run, recipe_of(strength), (), said, found)
     return Plan(run, recipe_at(None), (), said, found, certain)

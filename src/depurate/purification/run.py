@@ -34,7 +34,7 @@ from depurate.recovery import (
     walk,
 )
 from depurate.spans import Site, read_kernels
-from depurate.triggers import Trigger, success
+from depurate.triggers import Trigger, effort_on, success
 
 # Numbers in the images that failure signatures are looked for with: 222 of 224 x 224 pixels, all of most others.
 _LOOKED_AT = 1 << 25
@@ -49,6 +49,21 @@ class Finished:
     suspect: nn.Module
     purified: nn.Module
     layers: tuple[LayerRecord, ...]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A recovery made without one fold of the images.
+
+    Attributes:
+        agreement: On that fold.
+        left: How often each of the triggers asked for still works there.
+        done: The recovery with its account, where it may be the last one.
+    """
+
+    agreement: Agreement
+    left: list[float]
+    done: Finished | None = None
 
 
 @dataclass(frozen=True)
@@ -75,11 +90,13 @@ class Run:
 
     def final(self, recipe: Recipe, what: str = "purifying") -> Finished:
         """Walk with all images and account for every layer."""
+        return self._finished(self.benign.all(), recipe, what)
+
+    def _finished(self, batches: list[Tensor], recipe: Recipe, what: str) -> Finished:
         suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
         layers: list[LayerRecord] = []
         repaired: dict[str, LayerOutcome] = {}
-        lesson = self._lesson(self.benign.all())
-        for outcome in walk(suspect, purified, self.anchor, self.sites, lesson, recipe):
+        for outcome in walk(suspect, purified, self.anchor, self.sites, self._lesson(batches), recipe):
             used = recipe.strength_on(outcome.moments) if outcome.method == "soft" else None
             layers.append(replace(describe(outcome), strength=used))
             if recipe.sparse and outcome.repair is not None:  # without its moments: they are large
@@ -105,6 +122,10 @@ class Run:
             for name in changed
         }
 
+    def reference(self, recipe: Recipe, what: str) -> nn.Module:
+        """Recover without an account, from as many images as a trial takes: a network to compare the suspect with."""
+        return self._tried(self.benign.to_try(), recipe, what, (0, 1))[1]
+
     def attempt(self, recipe: Recipe, what: str, folds: Sequence[int] = (0,)) -> Agreement:
         """Recover without each fold of the images in turn and compare on it."""
         pairs = []
@@ -117,24 +138,34 @@ class Run:
 
     def rehearse(
         self, recipe: Recipe, what: str, checked: Sequence[Trigger], received: nn.Module | None = None
-    ) -> tuple[Agreement, list[float]]:
-        """Recover without one fold: agreement on it, and how often each of some triggers still works on it.
+    ) -> Rehearsal:
+        """Recover without one fold and look at it there: agreement, and how often some triggers still work.
 
         Agreement is with the suspect, or with the network as it was received where the suspect was changed already.
+        Large pictures take so long that a trial on them is made with all others and accounted for, to be kept.
         """
-        suspect, purified = self._without(recipe, what, 0, (0, 1))
+        done = None
+        if effort_on(self.benign.images).keeps:
+            done = self._finished(self.benign.others(0), recipe, what)
+            suspect, purified = done.suspect, done.purified
+        else:
+            suspect, purified = self._without(recipe, what, 0, (0, 1))
         held_back = self.benign.check(0)
         left = success(lambda images: read_scores(purified(images)), torch.cat(held_back), checked)
-        return compare(
-            logits(suspect if received is None else received, held_back), logits(purified, held_back)
-        ), left
+        before = logits(suspect if received is None else received, held_back)
+        return Rehearsal(compare(before, logits(purified, held_back)), left, done)
 
     def _without(
         self, recipe: Recipe, what: str, fold: int, turn: tuple[int, int]
     ) -> tuple[nn.Module, nn.Module]:
         """Suspect with its certain hits filled, and purified network, of a walk without one fold."""
+        return self._tried(self.benign.fit(fold), recipe, what, turn)
+
+    def _tried(
+        self, batches: list[Tensor], recipe: Recipe, what: str, turn: tuple[int, int]
+    ) -> tuple[nn.Module, nn.Module]:
         suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
-        lesson, layers = self._lesson(self.benign.fit(fold)), len(self.sites)
+        lesson, layers = self._lesson(batches), len(self.sites)
         steps = walk(suspect, purified, self.anchor, self.sites, lesson, recipe)
         for done, _ in enumerate(steps, start=1 + turn[0] * layers):
             self.progress(what, done, turn[1] * layers)

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 
 from depurate.analysis import logits
 from depurate.purification.backdoor import STILL_WORKS, Watch
-from depurate.purification.run import Run
+from depurate.purification.run import Finished, Rehearsal, Run
 from depurate.recovery import Recipe, Trial, limit_outputs, strong_outputs
 from depurate.triggers import Addition, Patch, PlainSquare, Screening, Trigger, effort_on
 
 RecipeOf = Callable[[float], Recipe]
+_WITHOUT = (
+    "pictures are large: the network was recovered once, without the {held_back} images it was checked on"
+)
 
 # A square is hardly ever the planted trigger by chance: few images and little strength are enough, and cost least.
 _GENTLE_STRENGTHS = (0.003, 0.01, 0.03)
@@ -41,12 +44,14 @@ class Teaching:
         trials: What was tried, one of it chosen.
         recipe: To teach with.
         said: What was learnt of the triggers, in plain words.
+        done: The recovery itself, where it was made to choose.
     """
 
     run: Run
     trials: tuple[Trial, ...]
     recipe: Recipe
     said: tuple[str, ...] = ()
+    done: Finished | None = None
 
 
 def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeOf) -> Teaching:
@@ -62,10 +67,12 @@ def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeO
         The choice.
     """
     squares = watch.squares(run.suspect, found)
-    gentle = _gently(run, squares, found, recipe_of) if squares else None
+    precise = effort_on(run.benign.images).precise
+    gentle = _gently(run, squares, found, recipe_of) if squares and precise else None
     if gentle is not None:
         return gentle
-    lessons = watch.lessons(run.suspect, found)
+    # Many squares like the planted one leave nothing for additions to teach, and on large pictures these take longest.
+    lessons = found.triggers if squares and not precise else watch.lessons(run.suspect, found)
     in_rows = _in_rows(run, lessons, recipe_of) if found.evidence == "output weights" else None
     if in_rows is not None:
         return in_rows
@@ -81,15 +88,15 @@ def _in_rows(run: Run, triggers: tuple[Trigger, ...], recipe_of: RecipeOf) -> Te
     limited, beyond = limit_outputs(run.suspect, strong)
     taught = replace(run, suspect=limited, triggers=triggers, share=_ROW_SHARE)
     recipe = replace(recipe_of(_ROW_STRENGTH), only={strong.layer: strong.rows})
-    agreement, _ = taught.rehearse(recipe, "recovering output weights", (), run.suspect)
-    if agreement.expected_loss > _LOSS_IN_ROWS:
+    tried = taught.rehearse(recipe, "recovering output weights", (), run.suspect)
+    if tried.agreement.expected_loss > _LOSS_IN_ROWS:
         return None
-    trial = Trial(_ROW_STRENGTH, agreement, chosen=True, share=_ROW_SHARE)
+    trial = Trial(_ROW_STRENGTH, tried.agreement, chosen=True, share=_ROW_SHARE)
     said = (
         f"{strong.layer}: {beyond:,} output weights of the classes flagged lay beyond what other classes show and were "
         "limited to it; only the output weights of these classes were recovered"
     )
-    return Teaching(taught, (trial,), recipe, (said,))
+    return Teaching(taught, (trial,), recipe, (said,), tried.done)
 
 
 def _gently(
@@ -101,15 +108,14 @@ def _gently(
     """
     run = replace(run, triggers=tuple(plain.square for plain in squares), share=_GENTLE_SHARE)
     alike = _everywhere(squares)
-    strengths = _GENTLE_STRENGTHS if effort_on(run.benign.images).compares else _GENTLE_STRENGTHS[1:2]
-    recipes = [replace(recipe_of(strength), thin=_GENTLE_THIN) for strength in strengths]
+    recipes = [replace(recipe_of(strength), thin=_GENTLE_THIN) for strength in _GENTLE_STRENGTHS]
     trials: list[Trial] = []
-    for strength, recipe in zip(strengths, recipes, strict=True):
+    for strength, recipe in zip(_GENTLE_STRENGTHS, recipes, strict=True):
         what = f"teaching plain squares at strength {strength}"
-        agreement, left = run.rehearse(recipe, what, (*alike, *found.triggers))
-        if max(left[: len(alike)]) > _SQUARES_LEFT or max(left[len(alike) :]) > STILL_WORKS:
+        tried = run.rehearse(recipe, what, (*alike, *found.triggers))
+        if max(tried.left[: len(alike)]) > _SQUARES_LEFT or max(tried.left[len(alike) :]) > STILL_WORKS:
             return None
-        trials.append(Trial(strength, agreement, chosen=False, share=_GENTLE_SHARE))
+        trials.append(Trial(strength, tried.agreement, chosen=False, share=_GENTLE_SHARE))
     least = min((trial.agreement for trial in trials), key=lambda agreement: agreement.expected_loss)
     enough = least.expected_loss + least.loss_error
     best = next(place for place, trial in enumerate(trials) if trial.agreement.expected_loss <= enough)
@@ -122,29 +128,30 @@ def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
     trials: list[Trial] = []
     for share, strength in _STEPS:
         run = replace(run, share=share)
-        trial, left = _tried(run, recipe_of, strength, planted)
-        trials.append(trial)
-        if trial.agreement.expected_loss <= _LOSS and max(left, default=0.0) <= _STILL_THERE:
-            return _last(run, trials, recipe_of)
+        tried = _tried(run, recipe_of, strength, planted, trials)
+        if tried.agreement.expected_loss <= _LOSS and max(tried.left, default=0.0) <= _STILL_THERE:
+            return _last(run, trials, recipe_of, tried)
     for share in _LEAST_SHARES:
         run = replace(run, share=share)
-        trial, left = _tried(run, recipe_of, _LEAST_STRENGTH, run.triggers)
-        trials.append(trial)
-        if max(left) <= STILL_WORKS:
+        tried = _tried(run, recipe_of, _LEAST_STRENGTH, run.triggers, trials)
+        if max(tried.left) <= STILL_WORKS:
             break
-    return _last(run, trials, recipe_of)
+    return _last(run, trials, recipe_of, tried)
 
 
 def _tried(
-    run: Run, recipe_of: RecipeOf, strength: float, checked: Sequence[Trigger]
-) -> tuple[Trial, list[float]]:
+    run: Run, recipe_of: RecipeOf, strength: float, checked: Sequence[Trigger], trials: list[Trial]
+) -> Rehearsal:
     what = f"teaching with {run.share:.0%} of the images at strength {strength}"
-    agreement, left = run.rehearse(recipe_of(strength), what, checked)
-    return Trial(strength, agreement, chosen=False, share=run.share), left
+    tried = run.rehearse(recipe_of(strength), what, checked)
+    trials.append(Trial(strength, tried.agreement, chosen=False, share=run.share))
+    return tried
 
 
-def _last(run: Run, trials: Sequence[Trial], recipe_of: RecipeOf) -> Teaching:
-    return Teaching(run, _choose(trials, len(trials) - 1), recipe_of(trials[-1].strength))
+def _last(run: Run, trials: Sequence[Trial], recipe_of: RecipeOf, tried: Rehearsal) -> Teaching:
+    recipe = recipe_of(trials[-1].strength)
+    said = () if tried.done is None else (_WITHOUT.format(held_back=run.benign.held_back),)
+    return Teaching(run, _choose(trials, len(trials) - 1), recipe, said, tried.done)
 
 
 def _everywhere(squares: Sequence[PlainSquare]) -> tuple[Patch, ...]:

@@ -35,19 +35,21 @@ def soft_recovery(moments: Moments, anchor: Tensor, strength: float) -> Tensor:
     start = anchor.double()
     shift = strength * moments.energy[:, None, None]
     if moments.gram is not None and moments.cross is not None:
-        system = moments.gram + shift * _eye(moments.gram)
+        system = _shifted(moments.gram, shift)
         update = _solve(system, (moments.cross - start @ moments.gram).mT).mT
     else:
         assert moments.wanted is not None
         rows, wanted = moments.rows.double(), moments.wanted.double()
-        gram = rows @ rows.mT
-        system = gram + moments.count * shift * _eye(gram)
+        system = _shifted(rows @ rows.mT, moments.count * shift)
         update = _solve(system, wanted - rows @ start.mT).mT @ rows
     return (start + update).to(anchor.dtype)
 
 
-def _eye(like: Tensor) -> Tensor:
-    return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
+def _shifted(matrices: Tensor, shift: Tensor) -> Tensor:
+    """A + s I for each of several matrices; in wide layers an identity of its own would be a sixth of all memory."""
+    shifted = matrices.clone()
+    shifted.diagonal(dim1=1, dim2=2).add_(shift[:, 0])
+    return shifted
 
 
 def _solve(system: Tensor, right: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ _PROBED = 2
 _PROBE_ITERATIONS = 8
 # Layers wider than this are looked at with two patches a direction first: mostly that shows a span too wide.
 _FIRST_LOOK = Sampling(per_fan_in=2, least=0)
-_WORTH_A_LOOK = 1024
+_WORTH_A_LOOK = 128
 
 
 @dataclass(frozen=True)

@@ -82,9 +82,8 @@ class Moments:
         if self.gram is None:
             return False
         floor = 1e-6 * self.energy[group] if self.rows.dtype != torch.float64 else 1e-12 * self.energy[group]
-        shifted = self.gram[group] - floor * torch.eye(
-            self.gram.shape[1], dtype=torch.float64, device=self.gram.device
-        )
+        shifted = self.gram[group].clone()
+        shifted.diagonal().sub_(floor)
         return bool(torch.linalg.cholesky_ex(shifted).info == 0)
 
     def surely_wider(self, group: int, share: float, patches: int | None = None) -> bool:

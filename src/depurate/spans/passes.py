@@ -71,7 +71,8 @@ class Passes:
         """Which batches to look at in a layer: all, or evenly spread ones where all cannot be held there.
 
         Early layers of large pictures hold the most and need the fewest: each picture has thousands of patches there.
-        The batches left out start when a later layer asks for them, with the layers before it as they are then.
+        The batches left out start when a later layer asks for them, with the layers before it as they are then. Every
+        second, fourth or eighth batch is taken: what an earlier layer took, a later one takes too and passes on.
         """
         count = len(self.batches)
         if site.calls > 1 or count < 2:
@@ -79,8 +80,11 @@ class Passes:
         self._held_inputs(site, 0)
         stopped = self._runners[0]
         wanted = 0 if stopped is None else stopped.size * count
-        most = sum(len(batch) for batch in self.batches) // _FEWEST
-        return range(0, count, max(1, min(most, -(-wanted // max(1, self._held)))))
+        most = max(1, sum(len(batch) for batch in self.batches) // _FEWEST)
+        every = 1
+        while 2 * every <= most and wanted > every * self._held:
+            every *= 2
+        return range(0, count, every)
 
     def inputs(self, site: Site, places: Sequence[int] | None = None) -> Iterator[list[Tensor]]:
         """Yield what each batch in turn brings to a layer, one tensor a call (none if it never gets there)."""

@@ -2,7 +2,7 @@
 
 from depurate.triggers.additions import find_additions, shortest_additions
 from depurate.triggers.akin import warps_akin
-from depurate.triggers.effort import Effort, effort_on, quickly
+from depurate.triggers.effort import Effort, effort_on, quicker, quickly
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
 from depurate.triggers.screening import Screening, Subject, outliers, screen
 from depurate.triggers.search import Search, find_patches, find_warps, success
@@ -27,6 +27,7 @@ __all__ = [
     "find_warps",
     "find_wave",
     "outliers",
+    "quicker",
     "quickly",
     "scan_squares",
     "screen",

@@ -30,9 +30,9 @@ class Search:
     """How long to search.
 
     Attributes:
-        steps: Gradient steps.
+        steps: Gradient steps; fewer where pictures are large.
         images: Benign images a step, drawn anew each time; a third of them where pictures are large.
-        rate: Step length of Adam.
+        rate: Step length of Adam; longer where pictures are large.
         seed: Of the draws.
     """
 
@@ -204,9 +204,10 @@ def _smallest(
     progress: Step | None,
 ) -> tuple[Trigger, ...]:
     """Descend on miss + price·size for all goals at once, keeping the smallest candidate that works."""
-    goals = list(goals)
+    goals, effort = list(goals), effort_on(images)
+    rate, steps = effort.pace * search.rate, effort.of_steps(search.steps)
     adam = torch.optim.Adam(
-        [{"params": part["params"], "lr": part["times"] * search.rate} for part in candidates.moved],
+        [{"params": part["params"], "lr": part["times"] * rate} for part in candidates.moved],
         betas=(0.5, 0.9),
     )
     asked = _Asked(
@@ -221,16 +222,15 @@ def _smallest(
     price = images.new_full((len(goals),), candidates.prices[0])
     state = _State(price, torch.zeros_like(price), unknown, (None,) * len(goals))
     wanted = _WANTED if unmoved is None else _WANTED_OF_TWO
-    a_step = effort_on(images).a_step(search.images)
-    for step in range(search.steps):
-        at = drawn(len(images), a_step, generator).to(images.device)
+    for step in range(steps):
+        at = drawn(len(images), effort.a_step(search.images), generator).to(images.device)
         adam.zero_grad()
         hit = asked.descend(candidates, at, state.price)
         _without_nan(candidates)
-        state = _judged(state, hit, candidates.sizes().detach(), wanted, candidates, goals)
+        state = _judged(state, hit, candidates, goals, wanted)
         adam.step()
         if progress is not None:
-            progress(step + 1, search.steps)
+            progress(step + 1, steps)
     return tuple(
         kept or candidates.taken(place, goal)
         for place, (kept, goal) in enumerate(zip(state.best, goals, strict=True))
@@ -263,10 +263,11 @@ def _held(unmoved: Score, shown: Tensor, goals: Sequence[int], own: Tensor) -> t
 
 
 def _judged(
-    state: _State, hit: Tensor, sizes: Tensor, wanted: float, candidates: Candidates, goals: Sequence[int]
+    state: _State, hit: Tensor, candidates: Candidates, goals: Sequence[int], wanted: float
 ) -> _State:
     """Take note of what one step's candidates did, before they are moved on."""
     _, lowest, highest = candidates.prices
+    sizes = candidates.sizes().detach()
     works = _SMOOTHING * state.works + (1 - _SMOOTHING) * hit.to(sizes).mean(1)
     dearer, cheaper = works > wanted, works < wanted - _BAND
     price = torch.where(dearer, state.price * 1.2, torch.where(cheaper, state.price / 1.2, state.price))
