@@ -110,16 +110,16 @@ class Watch:
         """Triggers to teach away: those found, what else works of their kind, and short additions for each class."""
         additions: list[Trigger] = []
         # Twelve images draw an addition for many classes; for one or two there is room for more.
-        more = effort_on(self.images).more
+        score, more = self._score(suspect), effort_on(self.images).more
         longer = replace(self.search, steps=self.search.steps // 2, images=more * self.search.images)
         for done, target in enumerate(found.flagged, start=1):
-            additions += shortest_additions(self._score(suspect), self.images, [target], longer)
+            additions += shortest_additions(score, self.images, [target], longer)
             self.progress("searching for other triggers of the same class", done, len(found.flagged))
         akin = (
             other
             for trigger in found.triggers
             if isinstance(trigger, Warp)
-            for other in warps_akin(self._score(suspect), self.images, trigger, self.search.seed)
+            for other in warps_akin(score, self.images, trigger, self.search.seed)
         )
         return (*found.triggers, *akin, *additions)
 
@@ -176,10 +176,10 @@ class Watch:
         if before.shape[1] <= _MOST_CLASSES:
             return list(range(before.shape[1]))
         # A short cut is what an untargeted change finds first: keep the answers that such changes lead to.
-        answers = before.argmax(1)
+        answers, score = before.argmax(1), self._score(suspect)
         counts = Counter(answers.tolist())
         for seed in range(4):
-            shift = _away(self._score(suspect), self.images[: effort.narrowed], seed)
+            shift = _away(score, self.images[: effort.narrowed], seed)
             counts.update(logits(suspect, [self.images[: effort.counted] + shift]).argmax(1).tolist())
         return [name for name, _ in counts.most_common(_MOST_CLASSES)]
 

@@ -89,6 +89,7 @@ def scan_squares(
     Source: our own.
     """
     trial = trial_of(score, images, AWAY)
+    effort, colours = trial.effort, (0, len(trial.colours) - 1)
     sides = [
         trial.unit * side
         for side in _SCANNED_SIDES
@@ -96,7 +97,6 @@ def scan_squares(
     ]
     found: list[Place] = []
     for done, side in enumerate(sides, start=1):
-        effort, colours = trial.effort, (0, len(trial.colours) - 1)
         places = trial.sifted(trial.everywhere(side, colours), effort.shown)
         likely = trial.nearest(places[: effort.again // effort.together], effort.some)
         found.append(trial.moved(likely[0]))
