@@ -58,6 +58,14 @@ _REASONS = {
     "not react to: taken for a backdoor",
 }
 
+_NOTHING = (
+    "no trigger was found: no class is much easier to reach than the others by one small change of every image; "
+    "triggers of other kinds would not be seen, and --method soft purifies in any case"
+)
+_NATURAL = (
+    "class {name} is reached by a patch of about {size:.0f} pixels, where other classes take {usual:.0f}, but the "
+    "purified network follows it too: taken for easy by nature"
+)
 _TO_ANOTHER = "taken for a backdoor that sends each class to another"
 _AWAY = {
     "away": "one patch of about {size:.0f} pixels leads nearly any image away from its own class, where a single class "
@@ -203,18 +211,17 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
     """
     if found is None:
         return ("no triggers were searched for: that takes pictures and at least three classes",)
-    if not found.flagged:
-        return (
-            "no trigger was found: no class is much easier to reach than the others by one small change of every "
-            "image; triggers of other kinds would not be seen, and --method soft purifies in any case",
-        )
-    if AWAY in found.flagged:
-        return (_AWAY[found.evidence].format(size=found.away, usual=found.usual),)
     sizes = dict(zip(found.classes, found.sizes, strict=True))
-    return tuple(
+    natural = tuple(_NATURAL.format(name=name, size=sizes[name], usual=found.usual) for name in found.natural)
+    if not found.flagged:
+        return (_NOTHING, *natural)
+    if AWAY in found.flagged:
+        return (_AWAY[found.evidence].format(size=found.away, usual=found.usual), *natural)
+    flagged = (
         _REASONS[found.evidence].format(name=name, size=sizes.get(name, math.inf), usual=found.usual)
         for name in found.flagged
     )
+    return (*flagged, *natural)
 
 
 def record_search(found: Screening | None) -> TriggerSearch | None:

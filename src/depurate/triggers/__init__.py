@@ -3,8 +3,9 @@
 from depurate.triggers.additions import find_additions, shortest_additions
 from depurate.triggers.akin import warps_akin
 from depurate.triggers.effort import Effort, effort_on, quicker, quickly
+from depurate.triggers.evidence import Screening, Subject, outliers
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
-from depurate.triggers.screening import Screening, Subject, outliers, screen
+from depurate.triggers.screening import screen
 from depurate.triggers.search import Search, find_patches, find_warps, success
 from depurate.triggers.squares import PlainSquare, find_square, scan_squares
 from depurate.triggers.waves import find_wave

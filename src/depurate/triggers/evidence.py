@@ -1,0 +1,117 @@
+"""What a search for triggers found, and which of its sizes stand out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from depurate.triggers.forms import Trigger
+from depurate.triggers.search import Score, Search
+
+# A class is suspicious when its smallest trigger is under half the median of all, and this many deviations below it.
+_SHARE = 0.5
+_DEVIATIONS = 2.0
+_TURNED = 0.5
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What the search for triggers found.
+
+    Attributes:
+        classes: Searched.
+        sizes: Of the smallest patch that triggers each class, in pixels; infinite where none was found.
+        flagged: Classes that are suspiciously easy to trigger; `AWAY` where all are, each from another.
+        triggers: Found for what is flagged.
+        away: Size of the smallest patch that leads every image away from its own answer.
+        evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `unshared patch`,
+            `unshared wave`, or nothing.
+        natural: Classes that stood out but are as easy for the purified self: easy by nature.
+    """
+
+    classes: tuple[int, ...]
+    sizes: tuple[float, ...]
+    flagged: tuple[int, ...]
+    triggers: tuple[Trigger, ...]
+    away: float = float("inf")
+    evidence: str = ""
+    natural: tuple[int, ...] = ()
+
+    @property
+    def usual(self) -> float:
+        """Median size over the classes that are not flagged."""
+        others = [s for c, s in zip(self.classes, self.sizes, strict=True) if c not in self.flagged]
+        return float(torch.tensor(others).median()) if others else float("inf")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is searched.
+
+    Attributes:
+        score: Images (n, c, h, w) to scores (n, classes), differentiable.
+        images: Benign.
+        classes: To search for, at least three.
+        search: How long.
+        strong: Classes whose output weights stand out.
+    """
+
+    score: Score
+    images: Tensor
+    classes: tuple[int, ...]
+    search: Search
+    strong: tuple[int, ...] = ()
+
+
+def outliers(sizes: Sequence[float], share: float = _SHARE) -> list[bool]:
+    """Mark the sizes that are far smaller than the others.
+
+    size < share·median and log(median / size) / (1.4826·MAD) > 2, with the MAD of the logarithms: sizes of
+    one network differ by factors, and a few large ones would hide a small one otherwise.
+
+    Args:
+        sizes: One a class; infinite counts as large.
+        share: Of the median.
+
+    Returns:
+        One mark a size.
+
+    >>> outliers([6.5, 53.4, 42.9, 53.3, 38.5])
+    [True, False, False, False, False]
+    >>> outliers([45.6, 74.4, 128.5, 53.8, 111.9])
+    [False, False, False, False, False]
+
+    Source: Wang et al., Neural Cleanse, IEEE S&P 2019, for 2 deviations; the logarithm and the share are our own.
+    """
+    if len(sizes) < 3:
+        return [False] * len(sizes)
+    ordered = torch.tensor([*sizes], dtype=torch.float64)
+    median = ordered.median()
+    if not bool(median.isfinite()):
+        return [False] * len(sizes)
+    below = median.log() - ordered.clamp_min(1e-12).log()
+    spread = 1.4826 * below.abs().median()
+    marks: list[bool] = ((ordered < share * median) & (below > _DEVIATIONS * spread)).tolist()
+    return marks
+
+
+def flagged(found: Screening, triggers: Sequence[Trigger], marks: Sequence[bool], evidence: str) -> Screening:
+    """Flag the classes that are marked, for one kind of evidence; triggers and marks are one a class."""
+    places = [place for place, mark in enumerate(marks) if mark]
+    return replace(
+        found,
+        flagged=tuple(found.classes[place] for place in places),
+        triggers=tuple(triggers[place] for place in places),
+        evidence=evidence if places else "",
+    )
+
+
+def sizes_of(triggers: Sequence[Trigger], worked: Sequence[float], otherwise: float) -> list[float]:
+    """Sizes of the triggers that work on most images, another number for the rest."""
+    return [
+        trigger.size if share > _TURNED else otherwise
+        for trigger, share in zip(triggers, worked, strict=True)
+    ]

@@ -1,0 +1,80 @@
+"""Easy by nature or by a planted short cut: what the purified self follows tells the two apart."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from depurate.triggers import Patch, Screening, Search, Subject
+from depurate.triggers.unshared import by_ignored_patches, without_natural
+
+
+class Lit(nn.Module):
+    """Class 3 unless a corner pixel is lit: then the class whose corner it is, where the network knows the corner."""
+
+    def __init__(self, known):
+        super().__init__()
+        self.known = known
+
+    def forward(self, images):
+        corners = images[:, 0, [0, 0, -1], [0, -1, 0]]
+        scores = [corners[:, place] * (place in self.known) for place in range(3)]
+        return torch.stack([*scores, torch.full_like(scores[0], 0.5)], 1)
+
+
+def corner(place):
+    mask = torch.zeros(1, 8, 8)
+    mask[0, (0, 0, -1)[place], (0, -1, 0)[place]] = 1.0
+    return Patch(place, mask, torch.ones(1, 8, 8))
+
+
+SUBJECT = Subject(Lit((0, 1, 2)), torch.zeros(20, 1, 8, 8), (0, 1, 2, 3), Search())
+FOUND = Screening((0, 1, 2, 3), (10.0, 12.0, 50.0, 50.0), (0, 1), (corner(0), corner(1)), evidence="patch")
+
+
+@pytest.mark.parametrize(
+    ("known", "flagged", "natural", "evidence"),
+    [((), (0, 1), (), "patch"), ((1,), (0,), (1,), "patch"), ((0, 1), (), (0, 1), "")],
+)
+def test_what_the_purified_self_follows_is_easy_by_nature(known, flagged, natural, evidence):
+    kept = without_natural(SUBJECT, FOUND, lambda: Lit(known))
+    assert (kept.flagged, kept.natural, kept.evidence) == (flagged, natural, evidence)
+    assert tuple(trigger.target for trigger in kept.triggers) == flagged
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        replace(FOUND, evidence="output weights"),
+        replace(FOUND, sizes=(5.0, 6.0, 50.0, 50.0)),
+        replace(FOUND, flagged=(), triggers=(), evidence=""),
+    ],
+)
+def test_the_purified_self_is_made_only_where_there_is_doubt(found):
+    assert without_natural(SUBJECT, found, lambda: pytest.fail("not needed")) == found
+
+
+def ignored(known, sizes):
+    found = Screening((0, 1, 2, 3), sizes, (), ())
+    patches = [corner(0), corner(1), corner(2), Patch(3, torch.ones(1, 8, 8), torch.zeros(1, 8, 8))]
+    subject = replace(SUBJECT, images=torch.cat([SUBJECT.images, torch.eye(8).flip(0).expand(4, 1, 8, 8)]))
+    return by_ignored_patches(subject, patches, found, lambda: Lit(known))
+
+
+def test_a_class_whose_patch_the_purified_self_alone_ignores_is_flagged():
+    found = ignored((1, 2), (30.0, 50.0, 50.0, 50.0))
+    assert (found.flagged, found.evidence) == ((0,), "unshared patch")
+    assert [trigger.target for trigger in found.triggers] == [0]
+
+
+@pytest.mark.parametrize(
+    ("known", "sizes"),
+    [
+        ((0, 1, 2), (30.0, 50.0, 50.0, 50.0)),  # followed
+        ((1, 2), (45.0, 50.0, 50.0, 50.0)),  # hardly smaller than others
+        ((), (30.0, 50.0, 50.0, 50.0)),  # nothing is followed: it says nothing of this one
+    ],
+)
+def test_a_class_is_not_flagged_where_that_is_nothing_special(known, sizes):
+    assert ignored(known, sizes).flagged == ()
