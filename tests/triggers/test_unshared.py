@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from depurate.triggers import Patch, Screening, Search, Subject
-from depurate.triggers.unshared import by_ignored_patches, without_natural
+from depurate.triggers.unshared import by_ignored_patches, doubtful, without_natural
 
 
 class Lit(nn.Module):
@@ -78,3 +78,12 @@ def test_a_class_whose_patch_the_purified_self_alone_ignores_is_flagged():
 )
 def test_a_class_is_not_flagged_where_that_is_nothing_special(known, sizes):
     assert ignored(known, sizes).flagged == ()
+
+
+@pytest.mark.parametrize(("size", "flagged"), [(10.0, (0,)), (24.0, ())])
+def test_a_natural_class_is_flagged_after_all_where_nothing_else_is_and_its_patch_is_small(size, flagged):
+    small = replace(FOUND, sizes=(size, 50.0, 50.0, 50.0), flagged=(0,), triggers=(corner(0),))
+    found = without_natural(SUBJECT, small, lambda: Lit((0,)))
+    assert (found.flagged, found.natural) == ((), (0,))
+    last = doubtful(small, found)
+    assert (last.flagged, last.natural) == (flagged, (0,))

@@ -66,6 +66,7 @@ _NATURAL = (
     "class {name} is reached by a patch of about {size:.0f} pixels, where other classes take {usual:.0f}, but the "
     "purified network follows it too: taken for easy by nature"
 )
+_DOUBTFUL = "the purified network follows the patch of class {name} too: the class may only be easy by nature"
 _TO_ANOTHER = "taken for a backdoor that sends each class to another"
 _AWAY = {
     "away": "one patch of about {size:.0f} pixels leads nearly any image away from its own class, where a single class "
@@ -212,7 +213,12 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
     if found is None:
         return ("no triggers were searched for: that takes pictures and at least three classes",)
     sizes = dict(zip(found.classes, found.sizes, strict=True))
-    natural = tuple(_NATURAL.format(name=name, size=sizes[name], usual=found.usual) for name in found.natural)
+    natural = tuple(
+        (_DOUBTFUL if name in found.flagged else _NATURAL).format(
+            name=name, size=sizes[name], usual=found.usual
+        )
+        for name in found.natural
+    )
     if not found.flagged:
         return (_NOTHING, *natural)
     if AWAY in found.flagged:

@@ -29,7 +29,8 @@ class Screening:
         away: Size of the smallest patch that leads every image away from its own answer.
         evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `unshared patch`,
             `unshared wave`, or nothing.
-        natural: Classes that stood out but are as easy for the purified self: easy by nature.
+        natural: Classes that stood out but whose patches the purified self follows too: easy by nature, unless they are
+            flagged as well.
     """
 
     classes: tuple[int, ...]

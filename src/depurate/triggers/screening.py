@@ -11,7 +11,13 @@ from depurate.triggers.evidence import Screening, Subject, flagged, outliers, si
 from depurate.triggers.forms import AWAY, Trigger
 from depurate.triggers.search import Score, Step, find_patches, find_warps, success
 from depurate.triggers.squares import scan_squares
-from depurate.triggers.unshared import by_ignored_patches, by_unshared_patches, by_waves, without_natural
+from depurate.triggers.unshared import (
+    by_ignored_patches,
+    by_unshared_patches,
+    by_waves,
+    doubtful,
+    without_natural,
+)
 
 Told = Callable[[str, int, int], None]
 # Larger warps than this share of the width are no small change any more.
@@ -30,7 +36,8 @@ def screen(
     purified self knows no short cuts: a class whose small patch turns it as well is easy by nature. Where none stands
     out, plain squares are tried all over the picture; then patches are judged by how seldom the purified self follows;
     then warps are searched for and judged by their size; then additions, by how often one length works; and last
-    waves and patches that are sought to turn the network and not its purified self.
+    waves and patches that are sought to turn the network and not its purified self. Where nothing else is found, a
+    class that was taken for natural is flagged all the same if its patch is small indeed.
 
     Args:
         subject: What to search.
@@ -44,9 +51,8 @@ def screen(
     """
     told = told or (lambda what, done, total: None)
     other = None if purified is None else cache(purified)
-    patches, found = _by_patches(subject, _step(told, "searching for patches"))
-    if other is not None:
-        found = without_natural(subject, found, other)
+    patches, small = _by_patches(subject, _step(told, "searching for patches"))
+    found = small if other is None else without_natural(subject, small, other)
     if not found.flagged:
         found = _by_squares(subject, found, _step(told, "trying plain squares everywhere"))
     if not found.flagged and other is not None:
@@ -61,7 +67,10 @@ def screen(
     if not found.flagged and other is not None:
         step = _step(told, "comparing with the purified self")
         found = by_unshared_patches(subject, found, other, step)
-    return found
+    if not found.flagged:
+        return doubtful(small, found)
+    # A class may turn out not to be so natural by what was tried later.
+    return replace(found, natural=tuple(name for name in found.natural if name not in found.flagged))
 
 
 def _by_patches(subject: Subject, step: Step) -> tuple[Sequence[Trigger], Screening]:

@@ -18,13 +18,19 @@ Purified = Callable[[], Score]
 _FOLLOWED = 0.22
 # A patch so much smaller than a usual class takes is a short cut by itself; by nature 0.2 has been seen.
 _SURELY = 0.15
+# Where nothing else is found, patches under this share are flagged all the same: a watermark that survived in the
+# purified self had 0.27; of classes easy by nature in healthy networks 0.5 is the least seen.
+_DOUBTFUL = 0.4
 # What the purified self hardly follows, half as often as patches of other classes, need be no smaller than this.
-_SHORT = 0.75
+_SMALLER = 0.9
 _SELDOM = 0.5
+# An unshared patch counts while it is no larger than this share of what plain patches take: 1.25 and 2 were seen on
+# healthy networks.
+_SHORT = 0.75
 # Where the other network's answers have to stay, innocent classes scatter more: 0.42 was seen on healthy networks.
 _SHARE_OF_TWO = 1 / 3
 # Healthy networks of the zoo have no wave above 0.15 and 0.23.
-_WAVES = ((FAINT, 0.3), (STRONG, 0.4))
+_WAVES = ((FAINT, 0.3), (STRONG, 0.35))
 
 
 def without_natural(subject: Subject, found: Screening, purified: Purified) -> Screening:
@@ -56,6 +62,24 @@ def without_natural(subject: Subject, found: Screening, purified: Purified) -> S
     )
 
 
+def doubtful(small: Screening, found: Screening) -> Screening:
+    """Flag classes that were taken for natural after all, where nothing else was found and their patches are small.
+
+    Args:
+        small: What the sizes of patches alone flag.
+        found: By all searches: nothing.
+    """
+    sizes = dict(zip(small.classes, small.sizes, strict=True))
+    kept = tuple(
+        trigger
+        for trigger in small.triggers
+        if trigger.target in found.natural and sizes[trigger.target] < _DOUBTFUL * small.usual
+    )
+    if not kept:
+        return found
+    return replace(found, flagged=tuple(trigger.target for trigger in kept), triggers=kept, evidence="patch")
+
+
 def by_ignored_patches(
     subject: Subject, patches: Sequence[Trigger], found: Screening, purified: Purified
 ) -> Screening:
@@ -68,11 +92,13 @@ def by_ignored_patches(
         purified: The network's purified self.
     """
     usual = float(torch.tensor(found.sizes).median())
-    if not any(size < _SHORT * usual for size in found.sizes):
+    if not any(size < _SMALLER * usual for size in found.sizes):
         return found
     shares = success(purified(), subject.images, patches)
     most = min(_FOLLOWED, _SELDOM * float(torch.tensor(shares).median()))
-    marks = [size < _SHORT * usual and share < most for size, share in zip(found.sizes, shares, strict=True)]
+    marks = [
+        size < _SMALLER * usual and share < most for size, share in zip(found.sizes, shares, strict=True)
+    ]
     return flagged(found, patches, marks, "unshared patch")
 
 
@@ -92,7 +118,6 @@ def by_unshared_patches(subject: Subject, found: Screening, purified: Purified, 
     everything = float(images.shape[2] * images.shape[3])
     sizes = sizes_of(patches, success(score, images, patches, unmoved=purified()), everything)
     # A short cut is short by itself, too: where hardly any class has an unshared patch, the others' say nothing.
-    # Against what plain patches take, 1.25 and 2 were seen on healthy networks.
     short = [size < _SHORT * found.usual for size in sizes]
     marks = [far and near for far, near in zip(outliers(sizes, _SHARE_OF_TWO), short, strict=True)]
     return flagged(found, patches, marks, "unshared patch")
