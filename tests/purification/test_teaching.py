@@ -142,14 +142,17 @@ def test_a_square_that_leaves_anything_untaught_is_taught_with_the_rest(monkeypa
         (lambda share, strength: 0.0, lambda share: 1.0, (1.0, 0.01)),
         (lambda share, strength: share / 10, lambda share: 0.2, (0.1, 0.1)),
         (lambda share, strength: strength / 3, lambda share: 0.2, (0.1, 0.03)),
-        (lambda share, strength: 1.0, lambda share: 0.0, (0.1, 0.01)),
+        (lambda share, strength: 1.0, lambda share: 0.0, (0.0, 0.1)),
+        (lambda share, strength: 1.0 if share else 1.02, lambda share: 0.0, (0.1, 0.01)),
+        (lambda share, strength: 1.0, lambda share: 0.0 if share else 0.2, (0.1, 0.01)),
         (lambda share, strength: 1.0, lambda share: 0.2 - share / 2, (0.3, 0.01)),
         (lambda share, strength: 1.0, lambda share: 1.0, (1.0, 0.01)),
     ],
 )
 def test_other_triggers_are_taught_as_hard_as_costs_little(monkeypatch, loss, left, expected):
     chosen, at = teaching(monkeypatch, loss, lambda share, *_: left(share), square=False)
-    assert chosen.run.triggers == (A_PATCH, ANOTHER)
+    # No share at all: recovered without teaching, where that costs less and what was found is gone.
+    assert chosen.run.triggers == ((A_PATCH, ANOTHER) if expected[0] else ())
     assert at == expected
 
 

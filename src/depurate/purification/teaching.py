@@ -31,7 +31,9 @@ _LOSS, _STILL_THERE = 0.015, 0.3
 _ROW_STRENGTH, _ROW_SHARE = 0.03, 0.3
 # Tampering has changed answers, and so does undoing it: more may change here, by the confidence of the suspect.
 _LOSS_IN_ROWS = 0.05
-# What is left where everything costs more: as few images as the triggers taught are gone with.
+# Where all of that costs more, triggers that differ from image to image may go by recovery alone, which costs less.
+_UNTAUGHT_STRENGTH = 0.1
+# What is left otherwise: as few images as the triggers taught are gone with.
 _LEAST_STRENGTH, _LEAST_SHARES = 0.01, (0.1, 0.3, 1.0)
 
 
@@ -131,6 +133,10 @@ def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
         tried = _tried(run, recipe_of, strength, planted, trials)
         if tried.agreement.expected_loss <= _LOSS and max(tried.left, default=0.0) <= _STILL_THERE:
             return _last(run, trials, recipe_of, tried)
+    untaught = replace(run, triggers=(), share=0.0)
+    tried = _tried(untaught, recipe_of, _UNTAUGHT_STRENGTH, planted, trials)
+    if max(tried.left, default=1.0) <= STILL_WORKS and _no_dearer(trials):
+        return _last(untaught, trials, recipe_of, tried)
     for share in _LEAST_SHARES:
         run = replace(run, share=share)
         tried = _tried(run, recipe_of, _LEAST_STRENGTH, run.triggers, trials)
@@ -139,10 +145,18 @@ def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
     return _last(run, trials, recipe_of, tried)
 
 
+def _no_dearer(trials: Sequence[Trial]) -> bool:
+    """Whether the last trial costs no more than the cheapest before it, within the error of that one."""
+    *before, last = (trial.agreement for trial in trials)
+    least = min(before, key=lambda agreement: agreement.expected_loss)
+    return last.expected_loss <= least.expected_loss + least.loss_error
+
+
 def _tried(
     run: Run, recipe_of: RecipeOf, strength: float, checked: Sequence[Trigger], trials: list[Trial]
 ) -> Rehearsal:
-    what = f"teaching with {run.share:.0%} of the images at strength {strength}"
+    how = f"teaching with {run.share:.0%} of the images" if run.triggers else "recovering without teaching"
+    what = f"{how} at strength {strength}"
     tried = run.rehearse(recipe_of(strength), what, checked)
     trials.append(Trial(strength, tried.agreement, chosen=False, share=run.share))
     return tried
