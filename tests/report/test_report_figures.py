@@ -112,7 +112,7 @@ def test_each_class_shows_the_patch_it_takes_and_whether_it_was_flagged() -> Non
     assert {"class 0", "class 3", "class 7", "52", "6.5", "—"} <= set(shown)
     assert "class 3: 6.5 pixels, flagged; class 7: — pixels" in panel.words
     assert "taken for the target of a backdoor, 3." in drawing.caption
-    assert "No class stands out" in trigger_sizes(TriggerSearch((0,), (None,), ())).caption
+    assert "No class is taken for a backdoor" in trigger_sizes(TriggerSearch((0,), (None,), ())).caption
 
 
 def test_the_way_out_of_every_class_has_a_bar_of_its_own() -> None:
@@ -122,7 +122,9 @@ def test_the_way_out_of_every_class_has_a_bar_of_its_own() -> None:
     assert "a backdoor that sends each class to another" in drawing.caption
     clean = trigger_sizes(TriggerSearch((0, 1), (52.0, 60.0), (), 70.0))
     assert "any other: 70 pixels." in clean.panels[0].words
-    assert "No class stands out" in clean.caption
+    assert "No class is taken for a backdoor" in clean.caption
+    natural = trigger_sizes(TriggerSearch((0, 1), (12.0, 60.0), (), natural=(0,)))
+    assert natural.caption.endswith("easy by nature, since the purified network follows the patch too: 0.")
     by_warp = trigger_sizes(TriggerSearch((0, 1), (52.0, 60.0), (1,), None, "warp"))
     assert "by a trigger of another kind" in by_warp.caption
     assert "any other" not in by_warp.panels[0].words

@@ -240,7 +240,7 @@ def record_search(found: Screening | None) -> TriggerSearch | None:
         return None
     sizes = tuple(_finite(size) for size in found.sizes)
     flagged = tuple(name for name in found.flagged if name != AWAY)
-    return TriggerSearch(found.classes, sizes, flagged, _finite(found.away), found.evidence)
+    return TriggerSearch(found.classes, sizes, flagged, _finite(found.away), found.evidence, found.natural)
 
 
 def _finite(size: float) -> float | None:

@@ -174,6 +174,7 @@ class TriggerSearch:
         away: Size of the smallest patch that leads every image away from its own answer, to whatever class.
         evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `unshared patch`,
             `unshared wave` (unshared: the purified network does not react to it), or nothing.
+        natural: Classes whose small patches the purified network follows too: easy by nature, unless flagged as well.
     """
 
     classes: tuple[int, ...]
@@ -181,6 +182,7 @@ class TriggerSearch:
     flagged: tuple[int, ...]
     away: float | None = None
     evidence: str = ""
+    natural: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -186,16 +186,24 @@ def trigger_sizes(search: TriggerSearch | None) -> Drawing:
     )
     if search.away is not None:
         caption += "Last: the smallest that leads every image away from its own class, to whatever other. "
+    caption += _taken_for(search)
+    return Drawing(key, title, caption, (size_panel(search, key),), columns=1)
+
+
+def _taken_for(search: TriggerSearch) -> str:
     names = ", ".join(str(name) for name in search.flagged)
     if search.flagged and search.evidence in ("", "patch", "output weights"):
-        caption += f"Hatched: taken for the target of a backdoor, {names}."
+        said = f"Hatched: taken for the target of a backdoor, {names}."
     elif search.flagged:
-        caption += f"Hatched: taken for the target of a backdoor, {names}, by a trigger of another kind."
+        said = f"Hatched: taken for the target of a backdoor, {names}, by a trigger of another kind."
     elif search.evidence:
-        caption += "Taken for a backdoor that sends each class to another."
+        said = "Taken for a backdoor that sends each class to another."
     else:
-        caption += "No class stands out; a trigger of another kind would not show here."
-    return Drawing(key, title, caption, (size_panel(search, key),), columns=1)
+        said = "No class is taken for a backdoor; a trigger of another kind would not show here."
+    natural = ", ".join(str(name) for name in search.natural if name not in search.flagged)
+    if natural:
+        said += f" Taken for easy by nature, since the purified network follows the patch too: {natural}."
+    return said
 
 
 def _standing_out(measures: Sequence[Sequence[float | None]], limit: int) -> list[int]:
