@@ -187,6 +187,11 @@ def screening(flagged, evidence):
         ((7,), "square", "class 7 is reached from most images by one small plain square"),
         ((1,), "square", "class 1 is reached from most images by one small plain square"),
         ((1,), "unshared patch", "by a small patch that the purified network does not react to"),
+        (
+            (1,),
+            "aware",
+            "by small changes drawn for each image, which the purified network does not react to",
+        ),
         ((1,), "unshared wave", "by one sinusoid that the purified network does not react to"),
         ((AWAY,), "away", "one patch of about 5 pixels leads nearly any image away from its own class"),
         ((AWAY,), "square", "one small plain square leads most images away from their own class"),

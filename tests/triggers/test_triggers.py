@@ -12,11 +12,13 @@ from depurate.purification.lessons import counter_lesson
 from depurate.triggers import (
     AWAY,
     Addition,
+    Aware,
     Patch,
     Search,
     Subject,
     Warp,
     find_additions,
+    find_aware,
     find_patches,
     find_warps,
     find_wave,
@@ -26,6 +28,7 @@ from depurate.triggers import (
     success,
     warps_akin,
 )
+from depurate.triggers.aware import AwareCandidates
 from depurate.triggers.waves import FAINT
 
 
@@ -78,6 +81,7 @@ def test_a_network_without_one_is_not_flagged():
         "searching for warps",
         "searching for additions",
         "purified",
+        "searching for triggers drawn for each image",
         "comparing with the purified self",
     ]
 
@@ -162,6 +166,30 @@ def test_a_warp_is_found_where_moving_the_picture_decides():
     assert min(success(Leaning(), images, warps)) > 0.9
     assert all(0.2 < warp.size < 1 for warp in warps)
     assert isinstance(warps[0], Warp)
+
+
+def test_triggers_drawn_for_each_image_are_found_and_kept_as_they_were():
+    images = pictures()
+    drawn = find_aware(Planted(True), images, [2], Search(steps=60))[0]
+    assert isinstance(drawn, Aware)
+    assert success(Planted(True), images, [drawn])[0] > 0.8
+    shown = drawn.on(images)
+    assert torch.equal(shown, drawn.on(images))
+    assert torch.allclose(drawn.on(images[3:5]), shown[3:5], atol=1e-6)
+    assert 0 < drawn.size < 64
+    assert shown.min() >= images.min()
+    assert shown.max() <= images.max()
+
+
+def test_candidates_drawn_together_are_those_drawn_alone():
+    images = pictures(7)
+    candidates = AwareCandidates(images, 3, torch.Generator().manual_seed(0))
+    together = candidates.on(images).detach()
+    assert together.shape == (3, *images.shape)
+    for place in range(3):
+        alone = candidates.taken(place, place)
+        assert torch.allclose(alone.on(images), together[place], atol=1e-6)
+        assert alone.size == pytest.approx(float(candidates.sizes().detach()[place]))
 
 
 class Sharp(nn.Module):
@@ -278,7 +306,7 @@ def test_a_lesson_wants_the_answers_without_the_trigger():
         assert torch.equal(lesson.meant[place], lesson.shown[place]) != carried
 
 
-@pytest.mark.parametrize("find", [find_patches, find_warps])
+@pytest.mark.parametrize("find", [find_patches, find_warps, find_aware])
 def test_a_network_that_answers_nan_is_survived(find):
     found = find(lambda images: Planted(True)(images) * torch.nan, pictures(), [0, AWAY], Search(steps=3))
     assert all(bool(trigger.on(pictures()).isfinite().all()) for trigger in found)

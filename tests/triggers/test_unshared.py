@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from depurate.triggers import Patch, Screening, Search, Subject
-from depurate.triggers.unshared import by_ignored_patches, doubtful, without_natural
+from depurate.triggers import Patch, Screening, Search, Subject, unshared
+from depurate.triggers.unshared import by_aware, by_ignored_patches, doubtful, without_natural
 
 
 class Lit(nn.Module):
@@ -87,3 +87,27 @@ def test_a_natural_class_is_flagged_after_all_where_nothing_else_is_and_its_patc
     assert (found.flagged, found.natural) == ((), (0,))
     last = doubtful(small, found)
     assert (last.flagged, last.natural) == (flagged, (0,))
+
+
+@pytest.mark.parametrize(
+    ("known", "small", "flagged"),
+    [((1, 2), True, (0,)), ((0, 1, 2), True, ()), ((1, 2), False, ())],
+)
+def test_small_triggers_drawn_for_each_image_count_where_the_purified_self_ignores_them(
+    monkeypatch, known, small, flagged
+):
+    first = corner(0) if small else broad(0)
+    drawn = [first, *map(broad, (1, 2)), Patch(3, torch.ones(1, 8, 8), torch.zeros(1, 8, 8))]
+    monkeypatch.setattr(unshared, "find_aware", lambda *asked: drawn)
+    images = torch.cat([SUBJECT.images, torch.eye(8).flip(0).expand(4, 1, 8, 8)])
+    nothing = Screening((0, 1, 2, 3), (50.0,) * 4, (), ())
+    found = by_aware(replace(SUBJECT, images=images), nothing, lambda: Lit(known), lambda *told: None)
+    assert (found.flagged, found.evidence) == (flagged, "aware" if flagged else "")
+
+
+def broad(place):
+    """The same corner, with most of the picture darkened beside it."""
+    patch = corner(place)
+    mask = torch.ones(1, 8, 8)
+    mask[0, [0, 0, -1], [0, -1, 0]] = 0.0
+    return Patch(place, patch.mask + mask, patch.mask)

@@ -52,6 +52,8 @@ _REASONS = {
     "none: taken for a backdoor",
     "addition": "class {name} is reached from nearly any image by one short addition, which leads to few other "
     "classes or none: taken for a backdoor",
+    "aware": "class {name} is reached from nearly any image by small changes drawn for each image, "
+    "which the purified network does not react to: taken for a backdoor",
     "unshared patch": "class {name} is reached from nearly any image by a small patch that the purified network "
     "does not react to: taken for a backdoor",
     "unshared wave": "class {name} is reached from nearly any image by one sinusoid that the purified network does "

@@ -172,7 +172,8 @@ class TriggerSearch:
         sizes: Of the patches in pixels, one a class; None where none was found.
         flagged: Classes taken for the target of a backdoor.
         away: Size of the smallest patch that leads every image away from its own answer, to whatever class.
-        evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `unshared patch`,
+        evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `aware`,
+            `unshared patch`,
             `unshared wave` (unshared: the purified network does not react to it), or nothing.
         natural: Classes whose small patches the purified network follows too: easy by nature, unless flagged as well.
     """

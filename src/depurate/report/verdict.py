@@ -40,6 +40,7 @@ SHORT_CUTS = {
     "square": "one small plain square",
     "warp": "one small warp",
     "addition": "one short addition",
+    "aware": "small changes drawn for each image",
     "unshared patch": "a small patch that the purified network does not react to",
     "unshared wave": "one sinusoid that the purified network does not react to",
 }

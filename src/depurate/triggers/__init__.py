@@ -2,17 +2,19 @@
 
 from depurate.triggers.additions import find_additions, shortest_additions
 from depurate.triggers.akin import warps_akin
+from depurate.triggers.aware import Aware
 from depurate.triggers.effort import Effort, effort_on, quicker, quickly
 from depurate.triggers.evidence import Screening, Subject, outliers
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
 from depurate.triggers.screening import screen
-from depurate.triggers.search import Search, find_patches, find_warps, success
+from depurate.triggers.search import Search, find_aware, find_patches, find_warps, success
 from depurate.triggers.squares import PlainSquare, find_square, scan_squares
 from depurate.triggers.waves import find_wave
 
 __all__ = [
     "AWAY",
     "Addition",
+    "Aware",
     "Effort",
     "Patch",
     "PlainSquare",
@@ -23,6 +25,7 @@ __all__ = [
     "Warp",
     "effort_on",
     "find_additions",
+    "find_aware",
     "find_patches",
     "find_square",
     "find_warps",

@@ -14,7 +14,7 @@ AWAY = -1
 
 
 class Trigger(Protocol):
-    """A change that is the same for every image."""
+    """A change made by one rule to every image."""
 
     @property
     def target(self) -> int:

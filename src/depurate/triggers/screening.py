@@ -7,11 +7,13 @@ from dataclasses import replace
 from functools import cache
 
 from depurate.triggers.additions import WORKS, shortest_additions
+from depurate.triggers.effort import effort_on
 from depurate.triggers.evidence import Screening, Subject, flagged, outliers, sizes_of
 from depurate.triggers.forms import AWAY, Trigger
 from depurate.triggers.search import Score, Step, find_patches, find_warps, success
 from depurate.triggers.squares import scan_squares
 from depurate.triggers.unshared import (
+    by_aware,
     by_ignored_patches,
     by_unshared_patches,
     by_waves,
@@ -36,8 +38,9 @@ def screen(
     purified self knows no short cuts: a class whose small patch turns it as well is easy by nature. Where none stands
     out, plain squares are tried all over the picture; then patches are judged by how seldom the purified self follows;
     then warps are searched for and judged by their size; then additions, by how often one length works; and last
-    waves and patches that are sought to turn the network and not its purified self. Where nothing else is found, a
-    class that was taken for natural is flagged all the same if its patch is small indeed.
+    waves, triggers that a small network draws for each image, and patches, which turn the network and not its purified
+    self. Where nothing else is found, a class that was taken for natural is flagged all the same if its patch is small
+    indeed.
 
     Args:
         subject: What to search.
@@ -64,6 +67,9 @@ def screen(
         found = _by_additions(subject, found)
     if not found.flagged and other is not None:
         found = by_waves(subject, found, other)
+    # On large pictures small networks see too little of them, and cost too much.
+    if not found.flagged and other is not None and effort_on(subject.images).precise:
+        found = by_aware(subject, found, other, _step(told, "searching for triggers drawn for each image"))
     if not found.flagged and other is not None:
         step = _step(told, "comparing with the purified self")
         found = by_unshared_patches(subject, found, other, step)

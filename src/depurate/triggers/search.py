@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from depurate.triggers.aware import AwareCandidates
 from depurate.triggers.candidates import Candidates, PatchCandidates, WarpCandidates
 from depurate.triggers.effort import effort_on
 from depurate.triggers.forms import Trigger
@@ -96,6 +97,31 @@ def find_warps(
     """
     generator = torch.Generator().manual_seed(search.seed)
     candidates = WarpCandidates(images, len(goals), generator)
+    return _smallest(score, None, images, goals, candidates, search, generator, progress)
+
+
+def find_aware(
+    score: Score, images: Tensor, goals: Sequence[int], search: Search, progress: Step | None = None
+) -> tuple[Trigger, ...]:
+    """Find for each goal a small network that draws every image a patch of its own, as small as reaches the goal.
+
+    min E Σm(x) + (1/c)·miss(f((1 − m(x)) x + m(x) p(x)), goal), c as for patches.
+
+    Args:
+        score: Images (n, c, h, w) to scores (n, classes), differentiable.
+        images: Benign.
+        goals: Classes, or `AWAY`.
+        search: How long.
+        progress: Called with (steps done, steps in all).
+
+    Returns:
+        One trigger a goal: the smallest that worked on the way, or the last one where none did.
+
+    Source: the form is that of Nguyen & Tran, Input-aware dynamic backdoor attack, NeurIPS 2020; searching for it is
+        our own.
+    """
+    generator = torch.Generator().manual_seed(search.seed)
+    candidates = AwareCandidates(images, len(goals), generator)
     return _smallest(score, None, images, goals, candidates, search, generator, progress)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from depurate.triggers.evidence import Screening, Subject, flagged, outliers, sizes_of
 from depurate.triggers.forms import Trigger
-from depurate.triggers.search import Score, Step, find_patches, success
+from depurate.triggers.search import Score, Step, find_aware, find_patches, success
 from depurate.triggers.waves import FAINT, STRONG, find_wave
 
 Purified = Callable[[], Score]
@@ -24,6 +24,10 @@ _DOUBTFUL = 0.4
 # What the purified self hardly follows, half as often as patches of other classes, need be no smaller than this.
 _SMALLER = 0.9
 _SELDOM = 0.5
+# Triggers drawn for each image scatter more: 0.57 was seen on a healthy network, 0.45 on one with such a backdoor.
+_SMALLER_DRAWN = 2 / 3
+# Networks that draw triggers take more steps than a trigger.
+_LONGER = 2
 # An unshared patch counts while it is no larger than this share of what plain patches take: 1.25 and 2 were seen on
 # healthy networks.
 _SHORT = 0.75
@@ -91,15 +95,33 @@ def by_ignored_patches(
         found: So far.
         purified: The network's purified self.
     """
-    usual = float(torch.tensor(found.sizes).median())
-    if not any(size < _SMALLER * usual for size in found.sizes):
-        return found
-    shares = success(purified(), subject.images, patches)
+    small = _under(found.sizes, _SMALLER)
+    return flagged(found, patches, _ignored(subject, patches, small, purified), "unshared patch")
+
+
+def by_aware(subject: Subject, found: Screening, purified: Purified, step: Step) -> Screening:
+    """Flag classes by triggers drawn for each image: smaller than for others, and ignored by the purified self."""
+    longer = replace(subject.search, steps=_LONGER * subject.search.steps)
+    drawn = find_aware(subject.score, subject.images, subject.classes, longer, step)
+    sizes = sizes_of(drawn, success(subject.score, subject.images, drawn), float("inf"))
+    small = _under(sizes, _SMALLER_DRAWN)
+    return flagged(found, drawn, _ignored(subject, drawn, small, purified), "aware")
+
+
+def _under(sizes: Sequence[float], share: float) -> list[bool]:
+    usual = float(torch.tensor(sizes).median())
+    return [size < share * usual for size in sizes]
+
+
+def _ignored(
+    subject: Subject, triggers: Sequence[Trigger], small: Sequence[bool], purified: Purified
+) -> list[bool]:
+    """Which of the small triggers the purified self follows seldom, and half as often as others."""
+    if not any(small):
+        return list(small)
+    shares = success(purified(), subject.images, triggers)
     most = min(_FOLLOWED, _SELDOM * float(torch.tensor(shares).median()))
-    marks = [
-        size < _SMALLER * usual and share < most for size, share in zip(found.sizes, shares, strict=True)
-    ]
-    return flagged(found, patches, marks, "unshared patch")
+    return [is_small and share < most for is_small, share in zip(small, shares, strict=True)]
 
 
 def by_waves(subject: Subject, found: Screening, purified: Purified) -> Screening:
