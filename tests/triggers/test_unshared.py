@@ -73,6 +73,7 @@ def test_a_class_whose_patch_the_purified_self_alone_ignores_is_flagged():
     [
         ((0, 1, 2), (30.0, 50.0, 50.0, 50.0)),  # followed
         ((1, 2), (45.0, 50.0, 50.0, 50.0)),  # hardly smaller than others
+        ((1, 2), (30.0, *(float("inf"),) * 3)),  # no patch for most classes: nothing to compare with
         ((), (30.0, 50.0, 50.0, 50.0)),  # nothing is followed: it says nothing of this one
     ],
 )

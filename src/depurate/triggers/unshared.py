@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -109,8 +110,9 @@ def by_aware(subject: Subject, found: Screening, purified: Purified, step: Step)
 
 
 def _under(sizes: Sequence[float], share: float) -> list[bool]:
+    """Which sizes are under a share of the median; none where most are infinite: nothing to compare with."""
     usual = float(torch.tensor(sizes).median())
-    return [size < share * usual for size in sizes]
+    return [math.isfinite(usual) and size < share * usual for size in sizes]
 
 
 def _ignored(
