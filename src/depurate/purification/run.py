@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -93,15 +93,14 @@ class Run:
         return self._finished(self.benign.all(), recipe, what)
 
     def _finished(self, batches: list[Tensor], recipe: Recipe, what: str) -> Finished:
-        suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
+        suspect, purified, outcomes = self._walked(batches, recipe, what)
         layers: list[LayerRecord] = []
         repaired: dict[str, LayerOutcome] = {}
-        for outcome in walk(suspect, purified, self.anchor, self.sites, self._lesson(batches), recipe):
+        for outcome in outcomes:
             used = recipe.strength_on(outcome.moments) if outcome.method == "soft" else None
             layers.append(replace(describe(outcome), strength=used))
             if recipe.sparse and outcome.repair is not None:  # without its moments: they are large
                 repaired[outcome.site.name] = replace(outcome, moments=None)
-            self.progress(what, len(layers), len(self.sites))
         moved = self._settle(purified, repaired)
         return Finished(
             suspect,
@@ -164,12 +163,25 @@ class Run:
     def _tried(
         self, batches: list[Tensor], recipe: Recipe, what: str, turn: tuple[int, int]
     ) -> tuple[nn.Module, nn.Module]:
-        suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
-        lesson, layers = self._lesson(batches), len(self.sites)
-        steps = walk(suspect, purified, self.anchor, self.sites, lesson, recipe)
-        for done, _ in enumerate(steps, start=1 + turn[0] * layers):
-            self.progress(what, done, turn[1] * layers)
+        suspect, purified, outcomes = self._walked(batches, recipe, what, turn)
+        for _ in outcomes:
+            pass
         return suspect, purified
+
+    def _walked(
+        self, batches: list[Tensor], recipe: Recipe, what: str, turn: tuple[int, int] = (0, 1)
+    ) -> tuple[nn.Module, nn.Module, Iterator[LayerOutcome]]:
+        """Copies of the suspect to fill and to purify, and the walk that does so, a layer at a time."""
+        suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
+        before, layers = turn[0] * len(self.sites), turn[1] * len(self.sites)
+
+        def outcomes() -> Iterator[LayerOutcome]:
+            steps = walk(suspect, purified, self.anchor, self.sites, self._lesson(batches), recipe)
+            for done, outcome in enumerate(steps, start=before + 1):
+                yield outcome
+                self.progress(what, done, layers)
+
+        return suspect, purified, outcomes()
 
     def _lesson(self, batches: list[Tensor]) -> Lesson:
         if not self.triggers:
