@@ -214,10 +214,9 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
     """
     if found is None:
         return ("no triggers were searched for: that takes pictures and at least three classes",)
-    sizes = dict(zip(found.classes, found.sizes, strict=True))
     natural = tuple(
         (_DOUBTFUL if name in found.flagged else _NATURAL).format(
-            name=name, size=sizes[name], usual=found.usual
+            name=name, size=found.size_of(name), usual=found.usual
         )
         for name in found.natural
     )
@@ -226,7 +225,7 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
     if AWAY in found.flagged:
         return (_AWAY[found.evidence].format(size=found.away, usual=found.usual), *natural)
     flagged = (
-        _REASONS[found.evidence].format(name=name, size=sizes.get(name, math.inf), usual=found.usual)
+        _REASONS[found.evidence].format(name=name, size=found.size_of(name), usual=found.usual)
         for name in found.flagged
     )
     return (*flagged, *natural)

@@ -27,6 +27,8 @@ class Effort:
         precise: Whether squares are tried at every pixel, so that one that works may be taken for the planted one;
             otherwise others like it are taken along.
         keeps: Whether a trial recovery that is good enough is the result, made without the images held back.
+        draws: Whether triggers drawn for each image are looked for: of large pictures small networks see too little and
+            cost too much.
         times: Of the images a step that a search asks for.
         more: Multiple of the images where a search is for one class only.
         steps: Share of the steps that a search asks for.
@@ -47,6 +49,7 @@ class Effort:
     pool: int | None
     precise: bool
     keeps: bool
+    draws: bool
     times: float
     more: int
     steps: float
@@ -76,6 +79,7 @@ _ON_SMALL = Effort(
     pool=None,
     precise=True,
     keeps=False,
+    draws=True,
     times=1,
     more=4,
     steps=1,
@@ -97,6 +101,7 @@ _ON_LARGE = Effort(
     pool=128,
     precise=False,
     keeps=True,
+    draws=False,
     times=1 / 3,
     more=2,
     steps=0.6,

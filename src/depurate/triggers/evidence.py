@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,8 +28,7 @@ class Screening:
         triggers: Found for what is flagged.
         away: Size of the smallest patch that leads every image away from its own answer.
         evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `aware`,
-            `unshared patch`,
-            `unshared wave`, or nothing.
+            `unshared patch`, `unshared wave`, or nothing.
         natural: Classes that stood out but whose patches the purified self follows too: easy by nature, unless they are
             flagged as well.
     """
@@ -47,6 +46,10 @@ class Screening:
         """Median size over the classes that are not flagged."""
         others = [s for c, s in zip(self.classes, self.sizes, strict=True) if c not in self.flagged]
         return float(torch.tensor(others).median()) if others else float("inf")
+
+    def size_of(self, name: int) -> float:
+        """Of the smallest patch that triggers a class; infinite where it was not searched."""
+        return dict(zip(self.classes, self.sizes, strict=True)).get(name, float("inf"))
 
 
 @dataclass(frozen=True)
@@ -100,14 +103,14 @@ def outliers(sizes: Sequence[float], share: float = _SHARE) -> list[bool]:
     return marks
 
 
-def flagged(found: Screening, triggers: Sequence[Trigger], marks: Sequence[bool], evidence: str) -> Screening:
-    """Flag the classes that are marked, for one kind of evidence; triggers and marks are one a class."""
-    places = [place for place, mark in enumerate(marks) if mark]
+def flagged(found: Screening, triggers: Iterable[Trigger], evidence: str) -> Screening:
+    """Flag the goals of triggers, for one kind of evidence; nothing where there are none."""
+    triggers = tuple(triggers)
     return replace(
         found,
-        flagged=tuple(found.classes[place] for place in places),
-        triggers=tuple(triggers[place] for place in places),
-        evidence=evidence if places else "",
+        flagged=tuple(dict.fromkeys(trigger.target for trigger in triggers)),
+        triggers=triggers,
+        evidence=evidence if triggers else "",
     )
 
 

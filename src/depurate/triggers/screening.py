@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import compress
 
 from depurate.triggers.additions import WORKS, shortest_additions
 from depurate.triggers.effort import effort_on
@@ -67,8 +68,7 @@ def screen(
         found = _by_additions(subject, found)
     if not found.flagged and other is not None:
         found = by_waves(subject, found, other)
-    # On large pictures small networks see too little of them, and cost too much.
-    if not found.flagged and other is not None and effort_on(subject.images).precise:
+    if not found.flagged and other is not None and effort_on(subject.images).draws:
         found = by_aware(subject, found, other, _step(told, "searching for triggers drawn for each image"))
     if not found.flagged and other is not None:
         step = _step(told, "comparing with the purified self")
@@ -88,12 +88,12 @@ def _by_patches(subject: Subject, step: Step) -> tuple[Sequence[Trigger], Screen
     of_classes = patches[:-1]
     if subject.strong:
         marks = [name in subject.strong for name in subject.classes]
-        return of_classes, flagged(found, of_classes, marks, "output weights")
+        return of_classes, flagged(found, compress(of_classes, marks), "output weights")
     if any(outliers(sizes)):
-        return of_classes, flagged(found, of_classes, outliers(sizes), "patch")
+        return of_classes, flagged(found, compress(of_classes, outliers(sizes)), "patch")
     # What leads away from every class has more to do than what leads to one: it is never easier by nature.
     if outliers([*sizes, away])[-1]:
-        return of_classes, replace(found, flagged=(AWAY,), triggers=(patches[-1],), evidence="away")
+        return of_classes, flagged(found, patches[-1:], "away")
     return of_classes, found
 
 
@@ -101,8 +101,7 @@ def _by_squares(subject: Subject, found: Screening, step: Step) -> Screening:
     plain, _ = scan_squares(subject.score, subject.images, step)
     if plain is None:
         return found
-    triggers = (plain.square, *plain.elsewhere)
-    return replace(found, flagged=(plain.square.target,), triggers=triggers, evidence="square")
+    return flagged(found, (plain.square, *plain.elsewhere), "square")
 
 
 def _by_warps(subject: Subject, found: Screening, step: Step) -> Screening:
@@ -112,9 +111,9 @@ def _by_warps(subject: Subject, found: Screening, step: Step) -> Screening:
     sizes = sizes_of(warps, success(subject.score, subject.images, warps), widest)
     marks = outliers([min(size, widest) for size in sizes[:-1]])
     if any(marks):
-        return flagged(found, warps, marks, "warp")
+        return flagged(found, compress(warps[:-1], marks), "warp")
     if outliers([min(size, widest) for size in sizes])[-1]:
-        return replace(found, flagged=(AWAY,), triggers=(warps[-1],), evidence="warp")
+        return flagged(found, warps[-1:], "warp")
     return found
 
 
@@ -125,8 +124,8 @@ def _by_additions(subject: Subject, found: Screening) -> Screening:
     rates = success(subject.score, subject.images, additions)
     if sorted(rates)[len(rates) // 2] > _RARE:
         return found
-    flagged = [name for name, rate in zip(subject.classes, rates, strict=True) if rate >= WORKS]
-    return replace(found, flagged=tuple(flagged), evidence="addition" if flagged else "")
+    easy = tuple(name for name, rate in zip(subject.classes, rates, strict=True) if rate >= WORKS)
+    return replace(found, flagged=easy, evidence="addition" if easy else "")
 
 
 def _step(told: Told, what: str) -> Step:

@@ -71,9 +71,7 @@ def find_patches(
     Source: Wang et al., Neural Cleanse, IEEE S&P 2019; all goals at once, the schedule, `AWAY` and the second
         network are our own.
     """
-    generator = torch.Generator().manual_seed(search.seed)
-    candidates = PatchCandidates(images, len(goals), generator)
-    return _smallest(score, unmoved, images, goals, candidates, search, generator, progress)
+    return _smallest(PatchCandidates, score, images, goals, search, progress, unmoved)
 
 
 def find_warps(
@@ -95,9 +93,7 @@ def find_warps(
 
     Source: the form is that of Nguyen & Tran, WaNet, ICLR 2021; searching for it is our own.
     """
-    generator = torch.Generator().manual_seed(search.seed)
-    candidates = WarpCandidates(images, len(goals), generator)
-    return _smallest(score, None, images, goals, candidates, search, generator, progress)
+    return _smallest(WarpCandidates, score, images, goals, search, progress)
 
 
 def find_aware(
@@ -120,9 +116,7 @@ def find_aware(
     Source: the form is that of Nguyen & Tran, Input-aware dynamic backdoor attack, NeurIPS 2020; searching for it is
         our own.
     """
-    generator = torch.Generator().manual_seed(search.seed)
-    candidates = AwareCandidates(images, len(goals), generator)
-    return _smallest(score, None, images, goals, candidates, search, generator, progress)
+    return _smallest(AwareCandidates, score, images, goals, search, progress)
 
 
 def success(
@@ -220,16 +214,17 @@ class _Asked:
 
 
 def _smallest(
+    form: Callable[[Tensor, int, torch.Generator], Candidates],
     score: Score,
-    unmoved: Score | None,
     images: Tensor,
     goals: Sequence[int],
-    candidates: Candidates,
     search: Search,
-    generator: torch.Generator,
     progress: Step | None,
+    unmoved: Score | None = None,
 ) -> tuple[Trigger, ...]:
-    """Descend on miss + price·size for all goals at once, keeping the smallest candidate that works."""
+    """Descend on miss + price·size for all goals at once, keeping the smallest candidate of a form that works."""
+    generator = torch.Generator().manual_seed(search.seed)
+    candidates = form(images, len(goals), generator)
     goals, effort = list(goals), effort_on(images)
     rate, steps = effort.pace * search.rate, effort.of_steps(search.steps)
     adam = torch.optim.Adam(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import compress
 
 import torch
 
@@ -51,20 +52,13 @@ def without_natural(subject: Subject, found: Screening, purified: Purified) -> S
     """
     if found.evidence != "patch":
         return found
-    sizes = dict(zip(found.classes, found.sizes, strict=True))
-    doubtful = [trigger for trigger in found.triggers if sizes[trigger.target] > _SURELY * found.usual]
-    if not doubtful:
+    unsure = [trigger for trigger in found.triggers if found.size_of(trigger.target) > _SURELY * found.usual]
+    if not unsure:
         return found
-    shares = success(purified(), subject.images, doubtful)
-    natural = {trigger.target for trigger, share in zip(doubtful, shares, strict=True) if share > _FOLLOWED}
-    kept = tuple(trigger for trigger in found.triggers if trigger.target not in natural)
-    return replace(
-        found,
-        flagged=tuple(trigger.target for trigger in kept),
-        triggers=kept,
-        natural=tuple(natural),
-        evidence="patch" if kept else "",
-    )
+    shares = success(purified(), subject.images, unsure)
+    natural = {trigger.target for trigger, share in zip(unsure, shares, strict=True) if share > _FOLLOWED}
+    kept = (trigger for trigger in found.triggers if trigger.target not in natural)
+    return replace(flagged(found, kept, "patch"), natural=tuple(natural))
 
 
 def doubtful(small: Screening, found: Screening) -> Screening:
@@ -74,15 +68,12 @@ def doubtful(small: Screening, found: Screening) -> Screening:
         small: What the sizes of patches alone flag.
         found: By all searches: nothing.
     """
-    sizes = dict(zip(small.classes, small.sizes, strict=True))
-    kept = tuple(
+    kept = (
         trigger
         for trigger in small.triggers
-        if trigger.target in found.natural and sizes[trigger.target] < _DOUBTFUL * small.usual
+        if trigger.target in found.natural and small.size_of(trigger.target) < _DOUBTFUL * small.usual
     )
-    if not kept:
-        return found
-    return replace(found, flagged=tuple(trigger.target for trigger in kept), triggers=kept, evidence="patch")
+    return flagged(found, kept, "patch")
 
 
 def by_ignored_patches(
@@ -97,7 +88,7 @@ def by_ignored_patches(
         purified: The network's purified self.
     """
     small = _under(found.sizes, _SMALLER)
-    return flagged(found, patches, _ignored(subject, patches, small, purified), "unshared patch")
+    return flagged(found, compress(patches, _ignored(subject, patches, small, purified)), "unshared patch")
 
 
 def by_aware(subject: Subject, found: Screening, purified: Purified, step: Step) -> Screening:
@@ -106,7 +97,7 @@ def by_aware(subject: Subject, found: Screening, purified: Purified, step: Step)
     drawn = find_aware(subject.score, subject.images, subject.classes, longer, step)
     sizes = sizes_of(drawn, success(subject.score, subject.images, drawn), float("inf"))
     small = _under(sizes, _SMALLER_DRAWN)
-    return flagged(found, drawn, _ignored(subject, drawn, small, purified), "aware")
+    return flagged(found, compress(drawn, _ignored(subject, drawn, small, purified)), "aware")
 
 
 def _under(sizes: Sequence[float], share: float) -> list[bool]:
@@ -131,7 +122,7 @@ def by_waves(subject: Subject, found: Screening, purified: Purified) -> Screenin
     for waves, enough in _WAVES:
         wave, share = find_wave(subject.score, purified(), subject.images, subject.classes, waves)
         if wave is not None and share >= enough:
-            return replace(found, flagged=(wave.target,), triggers=(wave,), evidence="unshared wave")
+            return flagged(found, [wave], "unshared wave")
     return found
 
 
@@ -144,4 +135,4 @@ def by_unshared_patches(subject: Subject, found: Screening, purified: Purified, 
     # A short cut is short by itself, too: where hardly any class has an unshared patch, the others' say nothing.
     short = [size < _SHORT * found.usual for size in sizes]
     marks = [far and near for far, near in zip(outliers(sizes, _SHARE_OF_TWO), short, strict=True)]
-    return flagged(found, patches, marks, "unshared patch")
+    return flagged(found, compress(patches, marks), "unshared patch")
