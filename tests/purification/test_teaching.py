@@ -14,7 +14,7 @@ from depurate.purification.run import Rehearsal, Run
 from depurate.purification.teaching import choose_teaching
 from depurate.recovery import Agreement, Recipe
 from depurate.spans import Moments, find_sites
-from depurate.triggers import AWAY, Addition, Patch, PlainSquare, Screening, Search, Warp
+from depurate.triggers import AWAY, Addition, Adversarial, Patch, PlainSquare, Screening, Search, Warp
 from networks import convolutional, pictures
 
 
@@ -90,25 +90,26 @@ A_SQUARE = Patch(1, torch.ones(1, 6, 6), torch.ones(2, 6, 6))
 ELSEWHERE = Patch(1, torch.zeros(1, 6, 6), torch.ones(2, 6, 6))
 A_PATCH = Patch(1, torch.ones(1, 6, 6), torch.zeros(2, 6, 6))
 ANOTHER = Addition(1, torch.zeros(2, 6, 6), -torch.ones(2, 1, 1), torch.ones(2, 1, 1))
+PERTURBED = Adversarial(1, lambda images: images.flatten(1), -torch.ones(2, 1, 1), torch.ones(2, 1, 1), 2.0)
 
 
 def teaching(monkeypatch, loss, left, square):
     """Choose with losses and leftovers as given for (share, strength), and a plain square or none."""
 
     def rehearse(run, recipe, what, checked):
-        at = run.share, recipe.strength
+        at = run.share if run.triggers else 0.0, recipe.strength
         agreement = Agreement(100, 0.9, 0.8, 1.0, loss(*at), 0.01)
         return Rehearsal(agreement, [left(*at, trigger) for trigger in checked])
 
     monkeypatch.setattr(Run, "rehearse", rehearse)
     squares = (PlainSquare(A_SQUARE, (ELSEWHERE,)),) if square else ()
     monkeypatch.setattr(Watch, "squares", lambda self, suspect, found: squares)
-    monkeypatch.setattr(Watch, "lessons", lambda self, suspect, found: (*found.triggers, ANOTHER))
+    monkeypatch.setattr(Watch, "lessons", lambda self, suspect, found: (*found.triggers, ANOTHER, PERTURBED))
     run, found = a_run(), Screening((0, 1, 2), (9.0,) * 3, (1,), (A_PATCH,))
     watch = Watch(run.benign.images, Search(), run.progress)
     chosen = choose_teaching(run, watch, found, lambda strength: Recipe("soft", strength))
     (trial,) = (trial for trial in chosen.trials if trial.chosen)
-    assert trial.share == chosen.run.share
+    assert trial.share == (chosen.run.share if chosen.run.triggers else 0.0)
     return chosen, (trial.share, trial.strength)
 
 
@@ -130,29 +131,35 @@ def test_a_square_that_leaves_anything_untaught_is_taught_with_the_rest(monkeypa
         return share if trigger is still else 0.0
 
     chosen, at = teaching(monkeypatch, lambda *at: 0.0, left, square=True)
-    assert chosen.run.triggers == (A_SQUARE, ELSEWHERE, A_PATCH, ANOTHER)
+    assert chosen.run.triggers == (A_SQUARE, ELSEWHERE, A_PATCH, ANOTHER, PERTURBED)
     assert chosen.said == ()
-    assert at == (1.0, 0.1)
+    assert at == (0.3, 0.03)
 
 
 @pytest.mark.parametrize(
-    ("loss", "left", "expected"),
+    ("loss", "left", "transfers", "expected"),
     [
-        (lambda share, strength: 0.0, lambda share: 0.2, (1.0, 0.1)),
-        (lambda share, strength: 0.0, lambda share: 1.0, (1.0, 0.01)),
-        (lambda share, strength: share / 10, lambda share: 0.2, (0.1, 0.1)),
-        (lambda share, strength: strength / 3, lambda share: 0.2, (0.1, 0.03)),
-        (lambda share, strength: 1.0, lambda share: 0.0, (0.0, 0.1)),
-        (lambda share, strength: 1.0 if share else 1.02, lambda share: 0.0, (0.1, 0.01)),
-        (lambda share, strength: 1.0, lambda share: 0.0 if share else 0.2, (0.1, 0.01)),
-        (lambda share, strength: 1.0, lambda share: 0.2 - share / 2, (0.3, 0.01)),
-        (lambda share, strength: 1.0, lambda share: 1.0, (1.0, 0.01)),
+        (lambda share, strength: 0.0, lambda share: 0.2, 0.0, (0.3, 0.03)),
+        (lambda share, strength: 0.0, lambda share: 0.2, 0.2, (1.0, 0.03)),
+        (lambda share, strength: 0.0, lambda share: share / 2, 0.2, (0.3, 0.03)),
+        (lambda share, strength: share / 50, lambda share: 0.2, 0.2, (0.3, 0.03)),
+        (lambda share, strength: share / 10, lambda share: 0.2, 0.0, (0.1, 0.03)),
+        (lambda share, strength: 0.0, lambda share: 1.0, 0.0, (1.0, 0.01)),
+        (lambda share, strength: 1.0, lambda share: 0.0, 0.0, (0.0, 0.1)),
+        (lambda share, strength: 1.0, lambda share: 0.0, 0.9, (0.0, 0.1)),
+        (lambda share, strength: 1.0 if share else 1.02, lambda share: 0.0, 0.0, (0.1, 0.01)),
+        (lambda share, strength: 1.0, lambda share: 0.0 if share else 0.2, 0.0, (0.1, 0.01)),
+        (lambda share, strength: 1.0, lambda share: 0.2 - share / 2, 0.0, (0.3, 0.01)),
+        (lambda share, strength: 1.0, lambda share: 1.0, 0.0, (1.0, 0.01)),
     ],
 )
-def test_other_triggers_are_taught_as_hard_as_costs_little(monkeypatch, loss, left, expected):
-    chosen, at = teaching(monkeypatch, loss, lambda share, *_: left(share), square=False)
+def test_other_triggers_are_taught_as_hard_as_costs_little(monkeypatch, loss, left, transfers, expected):
+    def still(share, strength, trigger):
+        return transfers if trigger is PERTURBED else left(share)
+
+    chosen, at = teaching(monkeypatch, loss, still, square=False)
     # No share at all: recovered without teaching, where that costs less and what was found is gone.
-    assert chosen.run.triggers == ((A_PATCH, ANOTHER) if expected[0] else ())
+    assert chosen.run.triggers == ((A_PATCH, ANOTHER, PERTURBED) if expected[0] else ())
     assert at == expected
 
 
@@ -239,9 +246,17 @@ def test_warps_of_the_same_kind_are_taught_too(monkeypatch):
     watch = Watch(run.benign.images, Search(steps=4), run.progress)
     warp, other = (Warp(1, torch.full((2, 4, 4), value)) for value in (0.1, 0.2))
     monkeypatch.setattr(backdoor, "warps_akin", lambda score, images, trigger, seed: (other,))
-    monkeypatch.setattr(backdoor, "shortest_additions", lambda score, images, goals, search: (ANOTHER,))
-    assert watch.lessons(run.suspect, found_by("warp", warp)) == (warp, other, ANOTHER)
-    assert watch.lessons(run.suspect, found_by("patch", A_PATCH)) == (A_PATCH, ANOTHER)
+    *found, perturbed = watch.lessons(run.suspect, found_by("warp", warp))
+    assert found == [warp, other]
+    assert (type(perturbed), perturbed.target, perturbed.size) == (Adversarial, 1, 2.0)
+    assert len(watch.lessons(run.suspect, found_by("patch", A_PATCH))) == 2
+
+
+def test_perturbations_are_not_said_to_be_left():
+    run = a_run()
+    perturbed = Adversarial(1, run.suspect, -9 * torch.ones(2, 1, 1), 9 * torch.ones(2, 1, 1), 40.0)
+    assert (run.suspect(perturbed.on(pictures(60))).argmax(1) == 1).double().mean() > 0.5
+    assert Watch(run.benign.images, Search(), run.progress).left(run.suspect, [perturbed]) == ()
 
 
 def test_layers_that_saw_few_patches_take_more_strength():

@@ -14,6 +14,7 @@ from depurate.analysis import logits, read_scores
 from depurate.recovery import TriggerSearch, strong_outputs
 from depurate.triggers import (
     AWAY,
+    Adversarial,
     Patch,
     PlainSquare,
     Screening,
@@ -21,13 +22,13 @@ from depurate.triggers import (
     Subject,
     Trigger,
     Warp,
+    adversarial_to,
     effort_on,
     find_patches,
     find_square,
     quicker,
     quickly,
     screen,
-    shortest_additions,
     success,
     warps_akin,
 )
@@ -118,21 +119,15 @@ class Watch:
         return screen(subject, lambda: self._score(purified()), self.progress)
 
     def lessons(self, suspect: nn.Module, found: Screening) -> tuple[Trigger, ...]:
-        """Triggers to teach away: those found, what else works of their kind, and short additions for each class."""
-        additions: list[Trigger] = []
-        # Twelve images draw an addition for many classes; for one or two there is room for more.
-        score, more = self._score(suspect), effort_on(self.images).more
-        longer = replace(self.search, steps=self.search.steps // 2, images=more * self.search.images)
-        for done, target in enumerate(found.flagged, start=1):
-            additions += shortest_additions(score, self.images, [target], longer)
-            self.progress("searching for other triggers of the same class", done, len(found.flagged))
+        """Triggers to teach away: those found, what else works of their kind, and adversarial perturbations."""
+        score = self._score(suspect)
         akin = (
             other
             for trigger in found.triggers
             if isinstance(trigger, Warp)
             for other in warps_akin(score, self.images, trigger, self.search.seed)
         )
-        return (*found.triggers, *akin, *additions)
+        return (*found.triggers, *akin, *adversarial_to(score, self.images, found.flagged))
 
     def squares(self, suspect: nn.Module, found: Screening) -> tuple[PlainSquare, ...]:
         """Plain squares that do what the patches found do; none unless there is one for every patch."""
@@ -161,7 +156,11 @@ class Watch:
         )
 
     def left(self, purified: nn.Module, triggers: Sequence[Trigger]) -> tuple[str, ...]:
-        """Say which of the triggers taught away still work on a purified network, one line a kind."""
+        """Say which of the triggers taught away still work on a purified network, one line a kind.
+
+        Perturbations are left out: they are found for every network.
+        """
+        triggers = [trigger for trigger in triggers if not isinstance(trigger, Adversarial)]
         shares = success(self._score(purified), self.images, triggers)
         kinds: dict[tuple[str, int], list[float]] = {}
         for trigger, share in zip(triggers, shares, strict=True):

@@ -9,7 +9,7 @@ from depurate.analysis import logits
 from depurate.purification.backdoor import STILL_WORKS, Watch
 from depurate.purification.run import Finished, Rehearsal, Run
 from depurate.recovery import Recipe, Trial, limit_outputs, strong_outputs
-from depurate.triggers import Addition, Patch, PlainSquare, Screening, Trigger, effort_on
+from depurate.triggers import Addition, Adversarial, Patch, PlainSquare, Screening, Trigger, effort_on
 
 RecipeOf = Callable[[float], Recipe]
 _WITHOUT = (
@@ -22,10 +22,11 @@ _GENTLE_SHARE = 0.3
 _GENTLE_THIN = 10.0
 # How often the square, or the same elsewhere, may still work: other images turn on that many by themselves.
 _SQUARES_LEFT = 0.05
-# Shares of the images that carry each trigger, and strengths, hardest first.
-_STEPS = ((1.0, 0.1), (0.3, 0.1), (0.1, 0.1), (0.1, 0.03))
-# Expected loss that is tolerated, without a fifth of the images, and how often what was found may still work. Additions
-# do not count: a network that has no short cut left may follow one all the same.
+# Shares of the images that carry each trigger, hardest first, and the strength.
+_SHARES, _STRENGTH = (0.3, 0.1), 0.03
+# All of them, where perturbations computed for the suspect still turn the purified network on more than this.
+_TRANSFERS = 0.04
+# Expected loss that is tolerated, without a fifth of the images, and how often what was found may still work.
 _LOSS, _STILL_THERE = 0.015, 0.3
 # Output weights that stand out are recovered alone; a strength of 0.1 did as well on the two networks at hand.
 _ROW_STRENGTH, _ROW_SHARE = 0.03, 0.3
@@ -73,8 +74,7 @@ def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeO
     gentle = _gently(run, squares, found, recipe_of) if squares and precise else None
     if gentle is not None:
         return gentle
-    # Many squares like the planted one leave nothing for additions to teach, and on large pictures these take longest.
-    lessons = found.triggers if squares and not precise else watch.lessons(run.suspect, found)
+    lessons = watch.lessons(run.suspect, found)
     in_rows = _in_rows(run, lessons, recipe_of) if found.evidence == "output weights" else None
     if in_rows is not None:
         return in_rows
@@ -125,47 +125,80 @@ def _gently(
 
 
 def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
-    """Teach as many images at as much strength as costs little: the planted trigger is not the one that was found."""
-    planted = [trigger for trigger in run.triggers if not isinstance(trigger, Addition)]
-    trials: list[Trial] = []
-    for share, strength in _STEPS:
-        run = replace(run, share=share)
-        tried = _tried(run, recipe_of, strength, planted, trials)
-        if tried.agreement.expected_loss <= _LOSS and max(tried.left, default=0.0) <= _STILL_THERE:
-            return _last(run, trials, recipe_of, tried)
-    untaught = replace(run, triggers=(), share=0.0)
-    tried = _tried(untaught, recipe_of, _UNTAUGHT_STRENGTH, planted, trials)
-    if max(tried.left, default=1.0) <= STILL_WORKS and _no_dearer(trials):
-        return _last(untaught, trials, recipe_of, tried)
+    """Teach as many images as it takes and costs little: the planted trigger is not the one that was found."""
+    attempts: list[_Attempt] = []
+    for share in _SHARES:
+        attempts.append(_attempt(replace(run, share=share), recipe_of, _STRENGTH, run.triggers))
+        if attempts[-1].good:
+            return _on_all(attempts, recipe_of)
+    attempts.append(_attempt(replace(run, triggers=()), recipe_of, _UNTAUGHT_STRENGTH, run.triggers))
+    if attempts[-1].planted <= STILL_WORKS and _planted(run.triggers) and _no_dearer(attempts):
+        return _taken(attempts, attempts[-1], recipe_of)
     for share in _LEAST_SHARES:
-        run = replace(run, share=share)
-        tried = _tried(run, recipe_of, _LEAST_STRENGTH, run.triggers, trials)
-        if max(tried.left) <= STILL_WORKS:
+        attempts.append(_attempt(replace(run, share=share), recipe_of, _LEAST_STRENGTH, run.triggers))
+        if attempts[-1].planted <= STILL_WORKS:
             break
-    return _last(run, trials, recipe_of, tried)
+    return _taken(attempts, attempts[-1], recipe_of)
 
 
-def _no_dearer(trials: Sequence[Trial]) -> bool:
-    """Whether the last trial costs no more than the cheapest before it, within the error of that one."""
-    *before, last = (trial.agreement for trial in trials)
+def _on_all(attempts: list[_Attempt], recipe_of: RecipeOf) -> Teaching:
+    """The last attempt, or the same with all images where that leaves too much and all cost little, too."""
+    enough = attempts[-1]
+    if enough.transfers > _TRANSFERS:
+        run = replace(enough.run, share=1.0)
+        attempts.append(_attempt(run, recipe_of, enough.strength, run.triggers))
+    return _taken(attempts, attempts[-1] if attempts[-1].good else enough, recipe_of)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A rehearsal: how it was made, and on how many images held back what was found, and perturbations, still work."""
+
+    run: Run
+    strength: float
+    tried: Rehearsal
+    planted: float
+    transfers: float
+
+    @property
+    def good(self) -> bool:
+        return self.tried.agreement.expected_loss <= _LOSS and self.planted <= _STILL_THERE
+
+
+def _attempt(run: Run, recipe_of: RecipeOf, strength: float, triggers: Sequence[Trigger]) -> _Attempt:
+    planted = _planted(triggers)
+    perturbed = [trigger for trigger in triggers if isinstance(trigger, Adversarial)]
+    how = f"teaching with {run.share:.0%} of the images" if run.triggers else "recovering without teaching"
+    tried = run.rehearse(recipe_of(strength), f"{how} at strength {strength}", (*planted, *perturbed))
+    left, transfers = tried.left[: len(planted)], tried.left[len(planted) :]
+    return _Attempt(run, strength, tried, max(left, default=0.0), max(transfers, default=0.0))
+
+
+def _planted(triggers: Sequence[Trigger]) -> list[Trigger]:
+    """What may be much like the planted trigger; additions and perturbations work on healthy networks, too."""
+    return [trigger for trigger in triggers if not isinstance(trigger, Addition | Adversarial)]
+
+
+def _no_dearer(attempts: Sequence[_Attempt]) -> bool:
+    """Whether the last attempt costs no more than the cheapest before it, within the error of that one."""
+    *before, last = (attempt.tried.agreement for attempt in attempts)
     least = min(before, key=lambda agreement: agreement.expected_loss)
     return last.expected_loss <= least.expected_loss + least.loss_error
 
 
-def _tried(
-    run: Run, recipe_of: RecipeOf, strength: float, checked: Sequence[Trigger], trials: list[Trial]
-) -> Rehearsal:
-    how = f"teaching with {run.share:.0%} of the images" if run.triggers else "recovering without teaching"
-    what = f"{how} at strength {strength}"
-    tried = run.rehearse(recipe_of(strength), what, checked)
-    trials.append(Trial(strength, tried.agreement, chosen=False, share=run.share))
-    return tried
-
-
-def _last(run: Run, trials: Sequence[Trial], recipe_of: RecipeOf, tried: Rehearsal) -> Teaching:
-    recipe = recipe_of(trials[-1].strength)
-    said = () if tried.done is None else (_WITHOUT.format(held_back=run.benign.held_back),)
-    return Teaching(run, _choose(trials, len(trials) - 1), recipe, said, tried.done)
+def _taken(attempts: Sequence[_Attempt], best: _Attempt, recipe_of: RecipeOf) -> Teaching:
+    trials = tuple(
+        Trial(
+            attempt.strength,
+            attempt.tried.agreement,
+            chosen=attempt is best,
+            share=attempt.run.share if attempt.run.triggers else 0.0,
+        )
+        for attempt in attempts
+    )
+    done = best.tried.done
+    said = () if done is None else (_WITHOUT.format(held_back=best.run.benign.held_back),)
+    return Teaching(best.run, trials, recipe_of(best.strength), said, done)
 
 
 def _everywhere(squares: Sequence[PlainSquare]) -> tuple[Patch, ...]:

@@ -1,6 +1,7 @@
 """Triggers found without labels: what smallest universal change of benign images makes a network answer a class."""
 
 from depurate.triggers.additions import find_additions, shortest_additions
+from depurate.triggers.adversarial import Adversarial, adversarial_to
 from depurate.triggers.akin import warps_akin
 from depurate.triggers.aware import Aware
 from depurate.triggers.effort import Effort, effort_on, quicker, quickly
@@ -14,6 +15,7 @@ from depurate.triggers.waves import find_wave
 __all__ = [
     "AWAY",
     "Addition",
+    "Adversarial",
     "Aware",
     "Effort",
     "Patch",
@@ -23,6 +25,7 @@ __all__ = [
     "Subject",
     "Trigger",
     "Warp",
+    "adversarial_to",
     "effort_on",
     "find_additions",
     "find_aware",
