@@ -163,6 +163,33 @@ def test_other_triggers_are_taught_as_hard_as_costs_little(monkeypatch, loss, le
     assert at == expected
 
 
+@pytest.mark.parametrize(
+    ("transfers", "loss", "expected"),
+    [
+        (lambda share, strength: 0.03, 0.0, (0.3, 0.003)),
+        (lambda share, strength: 0.5 if strength == 0.003 else 0.0, 0.0, (0.3, 0.03)),
+        (lambda share, strength: 0.5, 0.0, (1.0, 0.03)),
+        (lambda share, strength: 0.5, 1.0, (0.3, 0.003)),
+    ],
+)
+def test_a_square_that_leaves_perturbations_is_taught_with_the_rest_where_that_costs_little(
+    monkeypatch, transfers, loss, expected
+):
+    def left(share, strength, trigger):
+        return transfers(share, strength) if trigger is PERTURBED else 0.0
+
+    def losses(share, strength):
+        return loss
+
+    chosen, at = teaching(monkeypatch, losses, left, square=True)
+    assert at == expected
+    alone = expected[1] == 0.003
+    assert chosen.run.triggers == (
+        (A_SQUARE,) if alone else (A_SQUARE, ELSEWHERE, A_PATCH, ANOTHER, PERTURBED)
+    )
+    assert bool(chosen.said) == alone
+
+
 def test_what_still_works_is_said():
     run = a_run()
     trigger = that_works(run.suspect)

@@ -48,6 +48,7 @@ class Teaching:
         recipe: To teach with.
         said: What was learnt of the triggers, in plain words.
         done: The recovery itself, where it was made to choose.
+        transfers: Share of the images held back that perturbations computed for the suspect still turn.
     """
 
     run: Run
@@ -55,6 +56,7 @@ class Teaching:
     recipe: Recipe
     said: tuple[str, ...] = ()
     done: Finished | None = None
+    transfers: float = 0.0
 
 
 def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeOf) -> Teaching:
@@ -71,15 +73,16 @@ def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeO
     """
     squares = watch.squares(run.suspect, found)
     precise = effort_on(run.benign.images).precise
-    gentle = _gently(run, squares, found, recipe_of) if squares and precise else None
-    if gentle is not None:
-        return gentle
     lessons = watch.lessons(run.suspect, found)
-    in_rows = _in_rows(run, lessons, recipe_of) if found.evidence == "output weights" else None
-    if in_rows is not None:
-        return in_rows
+    gentle = _gently(run, squares, found, lessons, recipe_of) if squares and precise else None
+    if gentle is not None and gentle.transfers <= _TRANSFERS:
+        return gentle
+    if gentle is None and found.evidence == "output weights":
+        in_rows = _in_rows(run, lessons, recipe_of)
+        if in_rows is not None:
+            return in_rows
     triggers = dict.fromkeys((*_everywhere(squares), *lessons))
-    return _firmly(replace(run, triggers=tuple(triggers)), recipe_of)
+    return _firmly(replace(run, triggers=tuple(triggers)), recipe_of, gentle)
 
 
 def _in_rows(run: Run, triggers: tuple[Trigger, ...], recipe_of: RecipeOf) -> Teaching | None:
@@ -102,35 +105,51 @@ def _in_rows(run: Run, triggers: tuple[Trigger, ...], recipe_of: RecipeOf) -> Te
 
 
 def _gently(
-    run: Run, squares: Sequence[PlainSquare], found: Screening, recipe_of: RecipeOf
+    run: Run,
+    squares: Sequence[PlainSquare],
+    found: Screening,
+    lessons: Sequence[Trigger],
+    recipe_of: RecipeOf,
 ) -> Teaching | None:
     """Teach the squares alone, at the least strength that costs no more than others; None if more is left.
 
     What was not taught is the test: the same squares elsewhere and the patches that descent had found.
     """
     run = replace(run, triggers=tuple(plain.square for plain in squares), share=_GENTLE_SHARE)
-    alike = _everywhere(squares)
+    alike, perturbed = _everywhere(squares), _perturbed(lessons)
     recipes = [replace(recipe_of(strength), thin=_GENTLE_THIN) for strength in _GENTLE_STRENGTHS]
     trials: list[Trial] = []
+    transfers: list[float] = []
     for strength, recipe in zip(_GENTLE_STRENGTHS, recipes, strict=True):
         what = f"teaching plain squares at strength {strength}"
-        tried = run.rehearse(recipe, what, (*alike, *found.triggers))
-        if max(tried.left[: len(alike)]) > _SQUARES_LEFT or max(tried.left[len(alike) :]) > STILL_WORKS:
+        tried = run.rehearse(recipe, what, (*alike, *found.triggers, *perturbed))
+        left, transferred = _parted(tried.left, perturbed)
+        if max(left[: len(alike)]) > _SQUARES_LEFT or max(left[len(alike) :]) > STILL_WORKS:
             return None
         trials.append(Trial(strength, tried.agreement, chosen=False, share=_GENTLE_SHARE))
+        transfers.append(max(transferred, default=0.0))
     least = min((trial.agreement for trial in trials), key=lambda agreement: agreement.expected_loss)
     enough = least.expected_loss + least.loss_error
     best = next(place for place, trial in enumerate(trials) if trial.agreement.expected_loss <= enough)
-    return Teaching(run, _choose(trials, best), recipes[best], tuple(map(_described, squares)))
+    chosen = tuple(replace(trial, chosen=place == best) for place, trial in enumerate(trials))
+    return Teaching(run, chosen, recipes[best], tuple(map(_described, squares)), transfers=transfers[best])
 
 
-def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
-    """Teach as many images as it takes and costs little: the planted trigger is not the one that was found."""
+def _firmly(run: Run, recipe_of: RecipeOf, gentle: Teaching | None) -> Teaching:
+    """Teach as many images as it takes and costs little: the planted trigger is not the one that was found.
+
+    Args:
+        run: With all triggers.
+        recipe_of: The recipe of a strength.
+        gentle: What is done instead where that costs too much.
+    """
     attempts: list[_Attempt] = []
     for share in _SHARES:
         attempts.append(_attempt(replace(run, share=share), recipe_of, _STRENGTH, run.triggers))
         if attempts[-1].good:
-            return _on_all(attempts, recipe_of)
+            return _on_all(attempts, recipe_of, gentle)
+        if gentle is not None:
+            return replace(gentle, trials=(*gentle.trials, *_trials(attempts)))
     attempts.append(_attempt(replace(run, triggers=()), recipe_of, _UNTAUGHT_STRENGTH, run.triggers))
     if attempts[-1].planted <= STILL_WORKS and _planted(run.triggers) and _no_dearer(attempts):
         return _taken(attempts, attempts[-1], recipe_of)
@@ -141,13 +160,15 @@ def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
     return _taken(attempts, attempts[-1], recipe_of)
 
 
-def _on_all(attempts: list[_Attempt], recipe_of: RecipeOf) -> Teaching:
+def _on_all(attempts: list[_Attempt], recipe_of: RecipeOf, gentle: Teaching | None) -> Teaching:
     """The last attempt, or the same with all images where that leaves too much and all cost little, too."""
     enough = attempts[-1]
     if enough.transfers > _TRANSFERS:
         run = replace(enough.run, share=1.0)
         attempts.append(_attempt(run, recipe_of, enough.strength, run.triggers))
-    return _taken(attempts, attempts[-1] if attempts[-1].good else enough, recipe_of)
+    taken = _taken(attempts, attempts[-1] if attempts[-1].good else enough, recipe_of)
+    before = () if gentle is None else (replace(trial, chosen=False) for trial in gentle.trials)
+    return replace(taken, trials=(*before, *taken.trials))
 
 
 @dataclass(frozen=True)
@@ -166,17 +187,25 @@ class _Attempt:
 
 
 def _attempt(run: Run, recipe_of: RecipeOf, strength: float, triggers: Sequence[Trigger]) -> _Attempt:
-    planted = _planted(triggers)
-    perturbed = [trigger for trigger in triggers if isinstance(trigger, Adversarial)]
+    planted, perturbed = _planted(triggers), _perturbed(triggers)
     how = f"teaching with {run.share:.0%} of the images" if run.triggers else "recovering without teaching"
     tried = run.rehearse(recipe_of(strength), f"{how} at strength {strength}", (*planted, *perturbed))
-    left, transfers = tried.left[: len(planted)], tried.left[len(planted) :]
-    return _Attempt(run, strength, tried, max(left, default=0.0), max(transfers, default=0.0))
+    left, transferred = _parted(tried.left, perturbed)
+    return _Attempt(run, strength, tried, max(left, default=0.0), max(transferred, default=0.0))
 
 
 def _planted(triggers: Sequence[Trigger]) -> list[Trigger]:
     """What may be much like the planted trigger; additions and perturbations work on healthy networks, too."""
     return [trigger for trigger in triggers if not isinstance(trigger, Addition | Adversarial)]
+
+
+def _perturbed(triggers: Sequence[Trigger]) -> list[Trigger]:
+    return [trigger for trigger in triggers if isinstance(trigger, Adversarial)]
+
+
+def _parted(left: list[float], last: Sequence[Trigger]) -> tuple[list[float], list[float]]:
+    """What was looked at, and the last few of it, apart."""
+    return left[: len(left) - len(last)], left[len(left) - len(last) :]
 
 
 def _no_dearer(attempts: Sequence[_Attempt]) -> bool:
@@ -187,7 +216,13 @@ def _no_dearer(attempts: Sequence[_Attempt]) -> bool:
 
 
 def _taken(attempts: Sequence[_Attempt], best: _Attempt, recipe_of: RecipeOf) -> Teaching:
-    trials = tuple(
+    done = best.tried.done
+    said = () if done is None else (_WITHOUT.format(held_back=best.run.benign.held_back),)
+    return Teaching(best.run, _trials(attempts, best), recipe_of(best.strength), said, done, best.transfers)
+
+
+def _trials(attempts: Sequence[_Attempt], best: _Attempt | None = None) -> tuple[Trial, ...]:
+    return tuple(
         Trial(
             attempt.strength,
             attempt.tried.agreement,
@@ -196,17 +231,10 @@ def _taken(attempts: Sequence[_Attempt], best: _Attempt, recipe_of: RecipeOf) ->
         )
         for attempt in attempts
     )
-    done = best.tried.done
-    said = () if done is None else (_WITHOUT.format(held_back=best.run.benign.held_back),)
-    return Teaching(best.run, trials, recipe_of(best.strength), said, done)
 
 
 def _everywhere(squares: Sequence[PlainSquare]) -> tuple[Patch, ...]:
     return tuple(square for plain in squares for square in (plain.square, *plain.elsewhere))
-
-
-def _choose(trials: Sequence[Trial], best: int) -> tuple[Trial, ...]:
-    return tuple(replace(trial, chosen=place == best) for place, trial in enumerate(trials))
 
 
 def _described(plain: PlainSquare) -> str:
