@@ -104,7 +104,8 @@ def teaching(monkeypatch, loss, left, square):
     monkeypatch.setattr(Run, "rehearse", rehearse)
     squares = (PlainSquare(A_SQUARE, (ELSEWHERE,)),) if square else ()
     monkeypatch.setattr(Watch, "squares", lambda self, suspect, found: squares)
-    monkeypatch.setattr(Watch, "lessons", lambda self, suspect, found: (*found.triggers, ANOTHER, PERTURBED))
+    monkeypatch.setattr(Watch, "lessons", lambda self, suspect, found: (*found.triggers, PERTURBED))
+    monkeypatch.setattr(Watch, "additions", lambda self, suspect, found: (ANOTHER,))
     run, found = a_run(), Screening((0, 1, 2), (9.0,) * 3, (1,), (A_PATCH,))
     watch = Watch(run.benign.images, Search(), run.progress)
     chosen = choose_teaching(run, watch, found, lambda strength: Recipe("soft", strength))
@@ -131,7 +132,7 @@ def test_a_square_that_leaves_anything_untaught_is_taught_with_the_rest(monkeypa
         return share if trigger is still else 0.0
 
     chosen, at = teaching(monkeypatch, lambda *at: 0.0, left, square=True)
-    assert chosen.run.triggers == (A_SQUARE, ELSEWHERE, A_PATCH, ANOTHER, PERTURBED)
+    assert chosen.run.triggers == (A_SQUARE, ELSEWHERE, A_PATCH, PERTURBED)
     assert chosen.said == ()
     assert at == (0.3, 0.03)
 
@@ -139,27 +140,47 @@ def test_a_square_that_leaves_anything_untaught_is_taught_with_the_rest(monkeypa
 @pytest.mark.parametrize(
     ("loss", "left", "transfers", "expected"),
     [
-        (lambda share, strength: 0.0, lambda share: 0.2, 0.0, (0.3, 0.03)),
-        (lambda share, strength: 0.0, lambda share: 0.2, 0.2, (1.0, 0.03)),
-        (lambda share, strength: 0.0, lambda share: share / 2, 0.2, (0.3, 0.03)),
-        (lambda share, strength: share / 50, lambda share: 0.2, 0.2, (0.3, 0.03)),
-        (lambda share, strength: share / 10, lambda share: 0.2, 0.0, (0.1, 0.03)),
-        (lambda share, strength: 0.0, lambda share: 1.0, 0.0, (1.0, 0.01)),
-        (lambda share, strength: 1.0, lambda share: 0.0, 0.0, (0.0, 0.1)),
-        (lambda share, strength: 1.0, lambda share: 0.0, 0.9, (0.0, 0.1)),
-        (lambda share, strength: 1.0 if share else 1.02, lambda share: 0.0, 0.0, (0.1, 0.01)),
-        (lambda share, strength: 1.0, lambda share: 0.0 if share else 0.2, 0.0, (0.1, 0.01)),
-        (lambda share, strength: 1.0, lambda share: 0.2 - share / 2, 0.0, (0.3, 0.01)),
-        (lambda share, strength: 1.0, lambda share: 1.0, 0.0, (1.0, 0.01)),
+        (0.0, 0.2, 0.0, (0.3, 0.03)),
+        (0.0, 0.2, 0.2, (1.0, 0.03)),
+        (lambda share, strength: share / 50, 0.2, 0.2, (0.3, 0.03)),
+        (0.0, lambda share: share / 2, 0.2, (0.3, 0.03)),
     ],
 )
-def test_other_triggers_are_taught_as_hard_as_costs_little(monkeypatch, loss, left, transfers, expected):
+def test_perturbations_are_taught_on_as_many_images_as_it_takes(monkeypatch, loss, left, transfers, expected):
     def still(share, strength, trigger):
-        return transfers if trigger is PERTURBED else left(share)
+        return transfers if trigger is PERTURBED else left(share) if callable(left) else left
 
-    chosen, at = teaching(monkeypatch, loss, still, square=False)
+    chosen, at = teaching(monkeypatch, loss if callable(loss) else lambda *at: loss, still, square=False)
+    assert chosen.run.triggers == (A_PATCH, PERTURBED)
+    assert chosen.transfers == transfers
+    assert at == expected
+
+
+def too_dear(loss):
+    """Losses as given, but too high for teaching perturbations."""
+    return lambda share, strength: 1.03 if (share, strength) == (0.3, 0.03) else loss(share, strength)
+
+
+@pytest.mark.parametrize(
+    ("loss", "left", "expected"),
+    [
+        (lambda share, strength: 0.0, lambda share: 0.2, (1.0, 0.1)),
+        (lambda share, strength: 0.0, lambda share: 1.0, (1.0, 0.01)),
+        (lambda share, strength: share / 10, lambda share: 0.2, (0.1, 0.1)),
+        (lambda share, strength: strength / 3, lambda share: 0.2, (0.1, 0.03)),
+        (lambda share, strength: 1.0, lambda share: 0.0, (0.0, 0.1)),
+        (lambda share, strength: 1.0 if share else 1.02, lambda share: 0.0, (0.1, 0.01)),
+        (lambda share, strength: 1.0, lambda share: 0.0 if share else 0.2, (0.1, 0.01)),
+        (lambda share, strength: 1.0, lambda share: 0.2 - share / 2, (0.3, 0.01)),
+        (lambda share, strength: 1.0, lambda share: 1.0, (1.0, 0.01)),
+    ],
+)
+def test_additions_are_taught_as_hard_as_costs_little_where_perturbations_cost_too_much(
+    monkeypatch, loss, left, expected
+):
+    chosen, at = teaching(monkeypatch, too_dear(loss), lambda share, *_: left(share), square=False)
     # No share at all: recovered without teaching, where that costs less and what was found is gone.
-    assert chosen.run.triggers == ((A_PATCH, ANOTHER, PERTURBED) if expected[0] else ())
+    assert chosen.run.triggers == ((A_PATCH, ANOTHER) if expected[0] else ())
     assert at == expected
 
 
@@ -184,9 +205,7 @@ def test_a_square_that_leaves_perturbations_is_taught_with_the_rest_where_that_c
     chosen, at = teaching(monkeypatch, losses, left, square=True)
     assert at == expected
     alone = expected[1] == 0.003
-    assert chosen.run.triggers == (
-        (A_SQUARE,) if alone else (A_SQUARE, ELSEWHERE, A_PATCH, ANOTHER, PERTURBED)
-    )
+    assert chosen.run.triggers == ((A_SQUARE,) if alone else (A_SQUARE, ELSEWHERE, A_PATCH, PERTURBED))
     assert bool(chosen.said) == alone
 
 
@@ -277,6 +296,8 @@ def test_warps_of_the_same_kind_are_taught_too(monkeypatch):
     assert found == [warp, other]
     assert (type(perturbed), perturbed.target, perturbed.size) == (Adversarial, 1, 2.0)
     assert len(watch.lessons(run.suspect, found_by("patch", A_PATCH))) == 2
+    monkeypatch.setattr(backdoor, "shortest_additions", lambda score, images, goals, search: (ANOTHER,))
+    assert watch.additions(run.suspect, found_by("patch", A_PATCH)) == (ANOTHER,)
 
 
 def test_perturbations_are_not_said_to_be_left():

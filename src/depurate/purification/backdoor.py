@@ -14,6 +14,7 @@ from depurate.analysis import logits, read_scores
 from depurate.recovery import TriggerSearch, strong_outputs
 from depurate.triggers import (
     AWAY,
+    Addition,
     Adversarial,
     Patch,
     PlainSquare,
@@ -29,6 +30,7 @@ from depurate.triggers import (
     quicker,
     quickly,
     screen,
+    shortest_additions,
     success,
     warps_akin,
 )
@@ -128,6 +130,17 @@ class Watch:
             for other in warps_akin(score, self.images, trigger, self.search.seed)
         )
         return (*found.triggers, *akin, *adversarial_to(score, self.images, found.flagged))
+
+    def additions(self, suspect: nn.Module, found: Screening) -> tuple[Addition, ...]:
+        """Short additions for each class: they show less than perturbations do, and cost less to teach."""
+        additions: list[Addition] = []
+        # Twelve images draw an addition for many classes; for one or two there is room for more.
+        score, more = self._score(suspect), effort_on(self.images).more
+        longer = replace(self.search, steps=self.search.steps // 2, images=more * self.search.images)
+        for done, target in enumerate(found.flagged, start=1):
+            additions += shortest_additions(score, self.images, [target], longer)
+            self.progress("searching for other triggers of the same class", done, len(found.flagged))
+        return tuple(additions)
 
     def squares(self, suspect: nn.Module, found: Screening) -> tuple[PlainSquare, ...]:
         """Plain squares that do what the patches found do; none unless there is one for every patch."""

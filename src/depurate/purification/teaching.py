@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,12 +23,14 @@ _GENTLE_SHARE = 0.3
 _GENTLE_THIN = 10.0
 # How often the square, or the same elsewhere, may still work: other images turn on that many by themselves.
 _SQUARES_LEFT = 0.05
-# Shares of the images that carry each trigger, hardest first, and the strength.
-_SHARES, _STRENGTH = (0.3, 0.1), 0.03
+# Share of the images that carry each trigger, perturbations too, and strength.
+_SHARE, _STRENGTH = 0.3, 0.03
 # All of them, where perturbations computed for the suspect still turn the purified network on more than this.
 _TRANSFERS = 0.04
 # Expected loss that is tolerated, without a fifth of the images, and how often what was found may still work.
 _LOSS, _STILL_THERE = 0.015, 0.3
+# Where perturbations cost more: additions in their place, on shares of the images and at strengths, hardest first.
+_STEPS = ((1.0, 0.1), (0.3, 0.1), (0.1, 0.1), (0.1, 0.03))
 # Output weights that stand out are recovered alone; a strength of 0.1 did as well on the two networks at hand.
 _ROW_STRENGTH, _ROW_SHARE = 0.03, 0.3
 # Tampering has changed answers, and so does undoing it: more may change here, by the confidence of the suspect.
@@ -81,8 +84,14 @@ def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeO
         in_rows = _in_rows(run, lessons, recipe_of)
         if in_rows is not None:
             return in_rows
-    triggers = dict.fromkeys((*_everywhere(squares), *lessons))
-    return _firmly(replace(run, triggers=tuple(triggers)), recipe_of, gentle)
+    everywhere = _everywhere(squares)
+    taught = _perturbing(_all(run, everywhere, lessons), recipe_of, gentle)
+    if taught is not None:
+        return taught
+    cheaper = [trigger for trigger in lessons if not isinstance(trigger, Adversarial)]
+    # Many squares like the planted one leave nothing for additions to teach, and on large pictures these take longest.
+    additions = () if squares and not precise else watch.additions(run.suspect, found)
+    return _firmly(_all(run, everywhere, cheaper, additions), recipe_of)
 
 
 def _in_rows(run: Run, triggers: tuple[Trigger, ...], recipe_of: RecipeOf) -> Teaching | None:
@@ -116,15 +125,16 @@ def _gently(
     What was not taught is the test: the same squares elsewhere and the patches that descent had found.
     """
     run = replace(run, triggers=tuple(plain.square for plain in squares), share=_GENTLE_SHARE)
-    alike, perturbed = _everywhere(squares), _perturbed(lessons)
+    alike = _everywhere(squares)
+    perturbed = [trigger for trigger in lessons if isinstance(trigger, Adversarial)]
     recipes = [replace(recipe_of(strength), thin=_GENTLE_THIN) for strength in _GENTLE_STRENGTHS]
     trials: list[Trial] = []
     transfers: list[float] = []
     for strength, recipe in zip(_GENTLE_STRENGTHS, recipes, strict=True):
         what = f"teaching plain squares at strength {strength}"
         tried = run.rehearse(recipe, what, (*alike, *found.triggers, *perturbed))
-        left, transferred = _parted(tried.left, perturbed)
-        if max(left[: len(alike)]) > _SQUARES_LEFT or max(left[len(alike) :]) > STILL_WORKS:
+        same, found_left, transferred = _parted(tried.left, len(alike), len(found.triggers))
+        if max(same) > _SQUARES_LEFT or max(found_left) > STILL_WORKS:
             return None
         trials.append(Trial(strength, tried.agreement, chosen=False, share=_GENTLE_SHARE))
         transfers.append(max(transferred, default=0.0))
@@ -135,29 +145,12 @@ def _gently(
     return Teaching(run, chosen, recipes[best], tuple(map(_described, squares)), transfers=transfers[best])
 
 
-def _firmly(run: Run, recipe_of: RecipeOf, gentle: Teaching | None) -> Teaching:
-    """Teach as many images as it takes and costs little: the planted trigger is not the one that was found.
-
-    Args:
-        run: With all triggers.
-        recipe_of: The recipe of a strength.
-        gentle: What is done instead where that costs too much.
-    """
-    attempts: list[_Attempt] = []
-    for share in _SHARES:
-        attempts.append(_attempt(replace(run, share=share), recipe_of, _STRENGTH, run.triggers))
-        if attempts[-1].good:
-            return _on_all(attempts, recipe_of, gentle)
-        if gentle is not None:
-            return replace(gentle, trials=(*gentle.trials, *_trials(attempts)))
-    attempts.append(_attempt(replace(run, triggers=()), recipe_of, _UNTAUGHT_STRENGTH, run.triggers))
-    if attempts[-1].planted <= STILL_WORKS and _planted(run.triggers) and _no_dearer(attempts):
-        return _taken(attempts, attempts[-1], recipe_of)
-    for share in _LEAST_SHARES:
-        attempts.append(_attempt(replace(run, share=share), recipe_of, _LEAST_STRENGTH, run.triggers))
-        if attempts[-1].planted <= STILL_WORKS:
-            break
-    return _taken(attempts, attempts[-1], recipe_of)
+def _perturbing(run: Run, recipe_of: RecipeOf, gentle: Teaching | None) -> Teaching | None:
+    """Teach perturbations along; where that costs too much, what is done gently is kept, or None is returned."""
+    attempts = [_attempt(replace(run, share=_SHARE), recipe_of, _STRENGTH, run.triggers)]
+    if attempts[0].good:
+        return _on_all(attempts, recipe_of, gentle)
+    return None if gentle is None else replace(gentle, trials=(*gentle.trials, *_trials(attempts)))
 
 
 def _on_all(attempts: list[_Attempt], recipe_of: RecipeOf, gentle: Teaching | None) -> Teaching:
@@ -171,41 +164,71 @@ def _on_all(attempts: list[_Attempt], recipe_of: RecipeOf, gentle: Teaching | No
     return replace(taken, trials=(*before, *taken.trials))
 
 
+def _parted(left: list[float], *counts: int) -> list[list[float]]:
+    """A list in parts of so many, and what remains."""
+    ends = [0, *itertools.accumulate(counts), len(left)]
+    return [left[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
+    """Teach as many images at as much strength as costs little: the planted trigger is not the one that was found."""
+    attempts: list[_Attempt] = []
+    for share, strength in _STEPS:
+        attempts.append(_attempt(replace(run, share=share), recipe_of, strength, run.triggers))
+        if attempts[-1].good:
+            return _taken(attempts, attempts[-1], recipe_of)
+    attempts.append(_attempt(replace(run, triggers=()), recipe_of, _UNTAUGHT_STRENGTH, run.triggers))
+    known = any(not isinstance(trigger, Addition) for trigger in run.triggers)
+    if known and attempts[-1].gone and _no_dearer(attempts):
+        return _taken(attempts, attempts[-1], recipe_of)
+    for share in _LEAST_SHARES:
+        attempts.append(_attempt(replace(run, share=share), recipe_of, _LEAST_STRENGTH, run.triggers))
+        if attempts[-1].gone and attempts[-1].added <= STILL_WORKS:
+            break
+    return _taken(attempts, attempts[-1], recipe_of)
+
+
+def _all(run: Run, *triggers: Sequence[Trigger]) -> Run:
+    return replace(run, triggers=tuple(dict.fromkeys(itertools.chain(*triggers))))
+
+
 @dataclass(frozen=True)
 class _Attempt:
-    """A rehearsal: how it was made, and on how many images held back what was found, and perturbations, still work."""
+    """A rehearsal: how it was made, and on how many of the images held back each kind of trigger still works.
+
+    Attributes:
+        run: With what was taught.
+        strength: λ.
+        tried: The rehearsal.
+        planted: What may be much like the planted trigger; others work on healthy networks, too.
+        added: Additions.
+        transfers: Perturbations computed for the suspect.
+    """
 
     run: Run
     strength: float
     tried: Rehearsal
     planted: float
+    added: float
     transfers: float
 
     @property
     def good(self) -> bool:
         return self.tried.agreement.expected_loss <= _LOSS and self.planted <= _STILL_THERE
 
+    @property
+    def gone(self) -> bool:
+        return self.planted <= STILL_WORKS
+
 
 def _attempt(run: Run, recipe_of: RecipeOf, strength: float, triggers: Sequence[Trigger]) -> _Attempt:
-    planted, perturbed = _planted(triggers), _perturbed(triggers)
     how = f"teaching with {run.share:.0%} of the images" if run.triggers else "recovering without teaching"
-    tried = run.rehearse(recipe_of(strength), f"{how} at strength {strength}", (*planted, *perturbed))
-    left, transferred = _parted(tried.left, perturbed)
-    return _Attempt(run, strength, tried, max(left, default=0.0), max(transferred, default=0.0))
-
-
-def _planted(triggers: Sequence[Trigger]) -> list[Trigger]:
-    """What may be much like the planted trigger; additions and perturbations work on healthy networks, too."""
-    return [trigger for trigger in triggers if not isinstance(trigger, Addition | Adversarial)]
-
-
-def _perturbed(triggers: Sequence[Trigger]) -> list[Trigger]:
-    return [trigger for trigger in triggers if isinstance(trigger, Adversarial)]
-
-
-def _parted(left: list[float], last: Sequence[Trigger]) -> tuple[list[float], list[float]]:
-    """What was looked at, and the last few of it, apart."""
-    return left[: len(left) - len(last)], left[len(left) - len(last) :]
+    tried = run.rehearse(recipe_of(strength), f"{how} at strength {strength}", triggers)
+    most = {Addition: 0.0, Adversarial: 0.0, object: 0.0}
+    for trigger, share in zip(triggers, tried.left, strict=True):
+        form = next(form for form in most if isinstance(trigger, form))
+        most[form] = max(most[form], share)
+    return _Attempt(run, strength, tried, most[object], most[Addition], most[Adversarial])
 
 
 def _no_dearer(attempts: Sequence[_Attempt]) -> bool:

@@ -30,6 +30,7 @@ class Effort:
         draws: Whether triggers drawn for each image are looked for: of large pictures small networks see too little and
             cost too much.
         times: Of the images a step that a search asks for.
+        more: Multiple of the images where a search is for one class only.
         steps: Share of the steps that a search asks for.
         pace: Multiple of the step length that a search asks for.
         judged: On which a trigger found is judged.
@@ -50,6 +51,7 @@ class Effort:
     keeps: bool
     draws: bool
     times: float
+    more: int
     steps: float
     pace: float
     judged: int
@@ -79,6 +81,7 @@ _ON_SMALL = Effort(
     keeps=False,
     draws=True,
     times=1,
+    more=4,
     steps=1,
     pace=1,
     judged=128,
@@ -100,6 +103,7 @@ _ON_LARGE = Effort(
     keeps=True,
     draws=False,
     times=1 / 3,
+    more=2,
     steps=0.6,
     pace=8 / 3,
     judged=48,
