@@ -25,7 +25,8 @@ _GENTLE_THIN = 10.0
 _SQUARES_LEFT = 0.05
 # Share of the images that carry each trigger, perturbations too, and strength.
 _SHARE, _STRENGTH = 0.3, 0.03
-# All of them, where perturbations computed for the suspect still turn the purified network on more than this.
+# All of them, where perturbations computed for the suspect still turn the purified network on more than this and that
+# costs no more.
 _TRANSFERS = 0.04
 # Expected loss that is tolerated, without a fifth of the images, and how often what was found may still work.
 _LOSS, _STILL_THERE = 0.015, 0.3
@@ -154,12 +155,14 @@ def _perturbing(run: Run, recipe_of: RecipeOf, gentle: Teaching | None) -> Teach
 
 
 def _on_all(attempts: list[_Attempt], recipe_of: RecipeOf, gentle: Teaching | None) -> Teaching:
-    """The last attempt, or the same with all images where that leaves too much and all cost little, too."""
-    enough = attempts[-1]
-    if enough.transfers > _TRANSFERS:
-        run = replace(enough.run, share=1.0)
-        attempts.append(_attempt(run, recipe_of, enough.strength, run.triggers))
-    taken = _taken(attempts, attempts[-1] if attempts[-1].good else enough, recipe_of)
+    """The last attempt, or the same with all images where that leaves too much and all cost no more."""
+    best = attempts[-1]
+    if best.transfers > _TRANSFERS:
+        run = replace(best.run, share=1.0)
+        attempts.append(_attempt(run, recipe_of, best.strength, run.triggers))
+        if attempts[-1].good and _no_dearer(attempts):
+            best = attempts[-1]
+    taken = _taken(attempts, best, recipe_of)
     before = () if gentle is None else (replace(trial, chosen=False) for trial in gentle.trials)
     return replace(taken, trials=(*before, *taken.trials))
 
