@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from depurate.analysis import logits
 from depurate.purification.backdoor import STILL_WORKS, Watch
 from depurate.purification.run import Finished, Rehearsal, Run
-from depurate.recovery import Recipe, Trial, limit_outputs, strong_outputs
+from depurate.recovery import Agreement, Recipe, Trial, limit_outputs, strong_outputs
 from depurate.triggers import Addition, Adversarial, Patch, PlainSquare, Screening, Trigger, effort_on
 
 RecipeOf = Callable[[float], Recipe]
@@ -86,13 +86,17 @@ def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeO
         if in_rows is not None:
             return in_rows
     everywhere = _everywhere(squares)
-    taught = _perturbing(_all(run, everywhere, lessons), recipe_of, gentle)
-    if taught is not None:
-        return taught
+    perturbing = replace(_all(run, everywhere, lessons), share=_SHARE)
+    first = _attempt(perturbing, recipe_of, _STRENGTH, perturbing.triggers)
+    before = () if gentle is None else gentle.trials
+    if first.good and _no_dearer([trial.agreement for trial in (*before, first.trial())]):
+        return _after(before, _on_all(first, recipe_of))
+    if gentle is not None:
+        return replace(gentle, trials=(*before, first.trial()))
     cheaper = [trigger for trigger in lessons if not isinstance(trigger, Adversarial)]
     # Many squares like the planted one leave nothing for additions to teach, and on large pictures these take longest.
     additions = () if squares and not precise else watch.additions(run.suspect, found)
-    return _firmly(_all(run, everywhere, cheaper, additions), recipe_of)
+    return _after([first.trial()], _firmly(_all(run, everywhere, cheaper, additions), recipe_of))
 
 
 def _in_rows(run: Run, triggers: tuple[Trigger, ...], recipe_of: RecipeOf) -> Teaching | None:
@@ -146,25 +150,18 @@ def _gently(
     return Teaching(run, chosen, recipes[best], tuple(map(_described, squares)), transfers=transfers[best])
 
 
-def _perturbing(run: Run, recipe_of: RecipeOf, gentle: Teaching | None) -> Teaching | None:
-    """Teach perturbations along; where that costs too much, what is done gently is kept, or None is returned."""
-    attempts = [_attempt(replace(run, share=_SHARE), recipe_of, _STRENGTH, run.triggers)]
-    if attempts[0].good:
-        return _on_all(attempts, recipe_of, gentle)
-    return None if gentle is None else replace(gentle, trials=(*gentle.trials, *_trials(attempts)))
+def _on_all(first: _Attempt, recipe_of: RecipeOf) -> Teaching:
+    """What was tried, or the same with all images where that leaves too much and all cost no more."""
+    if first.transfers <= _TRANSFERS:
+        return _taken([first], first, recipe_of)
+    more = _attempt(replace(first.run, share=1.0), recipe_of, first.strength, first.run.triggers)
+    better = more.good and _no_dearer([first.tried.agreement, more.tried.agreement])
+    return _taken([first, more], more if better else first, recipe_of)
 
 
-def _on_all(attempts: list[_Attempt], recipe_of: RecipeOf, gentle: Teaching | None) -> Teaching:
-    """The last attempt, or the same with all images where that leaves too much and all cost no more."""
-    best = attempts[-1]
-    if best.transfers > _TRANSFERS:
-        run = replace(best.run, share=1.0)
-        attempts.append(_attempt(run, recipe_of, best.strength, run.triggers))
-        if attempts[-1].good and _no_dearer(attempts):
-            best = attempts[-1]
-    taken = _taken(attempts, best, recipe_of)
-    before = () if gentle is None else (replace(trial, chosen=False) for trial in gentle.trials)
-    return replace(taken, trials=(*before, *taken.trials))
+def _after(before: Sequence[Trial], taken: Teaching) -> Teaching:
+    """A choice with the trials that were made before it."""
+    return replace(taken, trials=(*(replace(trial, chosen=False) for trial in before), *taken.trials))
 
 
 def _parted(left: list[float], *counts: int) -> list[list[float]]:
@@ -182,7 +179,7 @@ def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
             return _taken(attempts, attempts[-1], recipe_of)
     attempts.append(_attempt(replace(run, triggers=()), recipe_of, _UNTAUGHT_STRENGTH, run.triggers))
     known = any(not isinstance(trigger, Addition) for trigger in run.triggers)
-    if known and attempts[-1].gone and _no_dearer(attempts):
+    if known and attempts[-1].gone and _no_dearer([attempt.tried.agreement for attempt in attempts]):
         return _taken(attempts, attempts[-1], recipe_of)
     for share in _LEAST_SHARES:
         attempts.append(_attempt(replace(run, share=share), recipe_of, _LEAST_STRENGTH, run.triggers))
@@ -223,6 +220,10 @@ class _Attempt:
     def gone(self) -> bool:
         return self.planted <= STILL_WORKS
 
+    def trial(self, *, chosen: bool = False) -> Trial:
+        share = self.run.share if self.run.triggers else 0.0
+        return Trial(self.strength, self.tried.agreement, chosen=chosen, share=share)
+
 
 def _attempt(run: Run, recipe_of: RecipeOf, strength: float, triggers: Sequence[Trigger]) -> _Attempt:
     how = f"teaching with {run.share:.0%} of the images" if run.triggers else "recovering without teaching"
@@ -234,29 +235,18 @@ def _attempt(run: Run, recipe_of: RecipeOf, strength: float, triggers: Sequence[
     return _Attempt(run, strength, tried, most[object], most[Addition], most[Adversarial])
 
 
-def _no_dearer(attempts: Sequence[_Attempt]) -> bool:
-    """Whether the last attempt costs no more than the cheapest before it, within the error of that one."""
-    *before, last = (attempt.tried.agreement for attempt in attempts)
-    least = min(before, key=lambda agreement: agreement.expected_loss)
+def _no_dearer(agreements: Sequence[Agreement]) -> bool:
+    """Whether the last costs no more than the cheapest before it, if any, within the error of that one."""
+    *before, last = agreements
+    least = min(before, key=lambda agreement: agreement.expected_loss, default=last)
     return last.expected_loss <= least.expected_loss + least.loss_error
 
 
 def _taken(attempts: Sequence[_Attempt], best: _Attempt, recipe_of: RecipeOf) -> Teaching:
+    trials = tuple(attempt.trial(chosen=attempt is best) for attempt in attempts)
     done = best.tried.done
     said = () if done is None else (_WITHOUT.format(held_back=best.run.benign.held_back),)
-    return Teaching(best.run, _trials(attempts, best), recipe_of(best.strength), said, done, best.transfers)
-
-
-def _trials(attempts: Sequence[_Attempt], best: _Attempt | None = None) -> tuple[Trial, ...]:
-    return tuple(
-        Trial(
-            attempt.strength,
-            attempt.tried.agreement,
-            chosen=attempt is best,
-            share=attempt.run.share if attempt.run.triggers else 0.0,
-        )
-        for attempt in attempts
-    )
+    return Teaching(best.run, trials, recipe_of(best.strength), said, done, best.transfers)
 
 
 def _everywhere(squares: Sequence[PlainSquare]) -> tuple[Patch, ...]:
