@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -236,10 +237,10 @@ def _attempt(run: Run, recipe_of: RecipeOf, strength: float, triggers: Sequence[
 
 
 def _no_dearer(agreements: Sequence[Agreement]) -> bool:
-    """Whether the last costs no more than the cheapest before it, if any, within the error of that one."""
+    """Whether the last costs no more than the cheapest before it, if any, within the error of their difference."""
     *before, last = agreements
     least = min(before, key=lambda agreement: agreement.expected_loss, default=last)
-    return last.expected_loss <= least.expected_loss + least.loss_error
+    return last.expected_loss - least.expected_loss <= math.hypot(least.loss_error, last.loss_error)
 
 
 def _taken(attempts: Sequence[_Attempt], best: _Attempt, recipe_of: RecipeOf) -> Teaching:
