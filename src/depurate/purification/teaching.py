@@ -90,7 +90,7 @@ def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeO
     perturbing = replace(_all(run, everywhere, lessons), share=_SHARE)
     first = _attempt(perturbing, recipe_of, _STRENGTH, perturbing.triggers)
     before = () if gentle is None else gentle.trials
-    if first.good and _no_dearer([trial.agreement for trial in (*before, first.trial())]):
+    if first.good:
         return _after(before, _on_all(first, recipe_of))
     if gentle is not None:
         return replace(gentle, trials=(*before, first.trial()))
@@ -237,9 +237,9 @@ def _attempt(run: Run, recipe_of: RecipeOf, strength: float, triggers: Sequence[
 
 
 def _no_dearer(agreements: Sequence[Agreement]) -> bool:
-    """Whether the last costs no more than the cheapest before it, if any, within the error of their difference."""
+    """Whether the last costs no more than the cheapest before it, within the error of their difference."""
     *before, last = agreements
-    least = min(before, key=lambda agreement: agreement.expected_loss, default=last)
+    least = min(before, key=lambda agreement: agreement.expected_loss)
     return last.expected_loss - least.expected_loss <= math.hypot(least.loss_error, last.loss_error)
 
 
