@@ -87,17 +87,20 @@ def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeO
         if in_rows is not None:
             return in_rows
     everywhere = _everywhere(squares)
-    perturbing = replace(_all(run, everywhere, lessons), share=_SHARE)
-    first = _attempt(perturbing, recipe_of, _STRENGTH, perturbing.triggers)
     before = () if gentle is None else gentle.trials
-    if first.good:
-        return _after(before, _on_all(first, recipe_of))
+    # Of large pictures every attempt is a recovery of minutes, and perturbations have not been measured on them.
+    if precise:
+        perturbing = replace(_all(run, everywhere, lessons), share=_SHARE)
+        first = _attempt(perturbing, recipe_of, _STRENGTH, perturbing.triggers)
+        if first.good:
+            return _after(before, _on_all(first, recipe_of))
+        before = (*before, first.trial())
     if gentle is not None:
-        return replace(gentle, trials=(*before, first.trial()))
+        return replace(gentle, trials=before)
     cheaper = [trigger for trigger in lessons if not isinstance(trigger, Adversarial)]
     # Many squares like the planted one leave nothing for additions to teach, and on large pictures these take longest.
     additions = () if squares and not precise else watch.additions(run.suspect, found)
-    return _after([first.trial()], _firmly(_all(run, everywhere, cheaper, additions), recipe_of))
+    return _after(before, _firmly(_all(run, everywhere, cheaper, additions), recipe_of))
 
 
 def _in_rows(run: Run, triggers: tuple[Trigger, ...], recipe_of: RecipeOf) -> Teaching | None:
