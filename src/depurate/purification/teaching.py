@@ -1,4 +1,4 @@
-"""How triggers are taught away: gently where a plain square explains them, otherwise as hard as costs little."""
+"""How triggers are taught away: gently where a plain square explains them, else with perturbations, else additions."""
 
 from __future__ import annotations
 
