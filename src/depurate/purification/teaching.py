@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from depurate.analysis import logits
@@ -141,12 +141,13 @@ def _gently(
     transfers: list[float] = []
     for strength, recipe in zip(_GENTLE_STRENGTHS, recipes, strict=True):
         what = f"teaching plain squares at strength {strength}"
-        tried = run.rehearse(recipe, what, (*alike, *found.triggers, *perturbed))
-        same, found_left, transferred = _parted(tried.left, len(alike), len(found.triggers))
-        if max(same) > _SQUARES_LEFT or max(found_left) > STILL_WORKS:
+        checked = (*alike, *found.triggers, *perturbed)
+        tried = run.rehearse(recipe, what, checked)
+        left = dict(zip(checked, tried.left, strict=True))
+        if _most(left, alike) > _SQUARES_LEFT or _most(left, found.triggers) > STILL_WORKS:
             return None
         trials.append(Trial(strength, tried.agreement, chosen=False, share=_GENTLE_SHARE))
-        transfers.append(max(transferred, default=0.0))
+        transfers.append(_most(left, perturbed))
     least = min((trial.agreement for trial in trials), key=lambda agreement: agreement.expected_loss)
     enough = least.expected_loss + least.loss_error
     best = next(place for place, trial in enumerate(trials) if trial.agreement.expected_loss <= enough)
@@ -168,10 +169,9 @@ def _after(before: Sequence[Trial], taken: Teaching) -> Teaching:
     return replace(taken, trials=(*(replace(trial, chosen=False) for trial in before), *taken.trials))
 
 
-def _parted(left: list[float], *counts: int) -> list[list[float]]:
-    """A list in parts of so many, and what remains."""
-    ends = [0, *itertools.accumulate(counts), len(left)]
-    return [left[start:end] for start, end in itertools.pairwise(ends)]
+def _most(left: Mapping[Trigger, float], triggers: Iterable[Trigger]) -> float:
+    """How often the one of some triggers that is left most still works."""
+    return max((left[trigger] for trigger in triggers), default=0.0)
 
 
 def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
@@ -232,11 +232,11 @@ class _Attempt:
 def _attempt(run: Run, recipe_of: RecipeOf, strength: float, triggers: Sequence[Trigger]) -> _Attempt:
     how = f"teaching with {run.share:.0%} of the images" if run.triggers else "recovering without teaching"
     tried = run.rehearse(recipe_of(strength), f"{how} at strength {strength}", triggers)
-    most = {Addition: 0.0, Adversarial: 0.0, object: 0.0}
-    for trigger, share in zip(triggers, tried.left, strict=True):
-        form = next(form for form in most if isinstance(trigger, form))
-        most[form] = max(most[form], share)
-    return _Attempt(run, strength, tried, most[object], most[Addition], most[Adversarial])
+    left = dict(zip(triggers, tried.left, strict=True))
+    added = [trigger for trigger in triggers if isinstance(trigger, Addition)]
+    perturbed = [trigger for trigger in triggers if isinstance(trigger, Adversarial)]
+    planted = left.keys() - {*added, *perturbed}
+    return _Attempt(run, strength, tried, *(_most(left, some) for some in (planted, added, perturbed)))
 
 
 def _no_dearer(agreements: Sequence[Agreement]) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from depurate.triggers.candidates import value_range
 from depurate.triggers.effort import cell_of, effort_on
-from depurate.triggers.forms import Addition
+from depurate.triggers.forms import Addition, lengths, within
 from depurate.triggers.goals import misses
 from depurate.triggers.search import Score, Search, answers, at_once, drawn, success
 
@@ -50,14 +50,14 @@ def find_additions(
         shift.requires_grad_()
         slope = torch.zeros_like(shift)
         for part in torch.split(at, at_once(images, len(goals))):
-            shown = torch.minimum(torch.maximum(images[part] + (scale * shift)[:, None], low), high)
+            shown = within(images[part] + (scale * shift)[:, None], low, high)
             scores = score(shown.flatten(0, 1)).view(*shown.shape[:2], -1)
             slope += torch.autograd.grad(misses(scores, goals, own[part]).sum(), shift)[0]
-        momentum = 0.9 * momentum + slope / _lengths(slope)
+        momentum = 0.9 * momentum + slope / lengths(slope)
         # Ten radii of path in all, shortening to nothing: enough to cross the ball and to settle.
         length = 10 * radius * (1 - step / search.steps) / search.steps
-        shift = shift.detach() - length * momentum / _lengths(momentum)
-        shift = shift * (radius / _lengths(shift)).clamp(max=1)
+        shift = shift.detach() - length * momentum / lengths(momentum)
+        shift = shift * (radius / lengths(shift)).clamp(max=1)
     return tuple(Addition(goal, scale * shift[i], low, high) for i, goal in enumerate(goals))
 
 
@@ -77,8 +77,3 @@ def shortest_additions(
         else:
             shorter = middle + 1
     return found or tried
-
-
-def _lengths(values: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(values, dim=(1, 2, 3), keepdim=True)
-    return lengths.clamp_min(1e-12)

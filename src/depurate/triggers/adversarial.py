@@ -10,6 +10,7 @@ from torch import Tensor
 
 from depurate.triggers.candidates import value_range
 from depurate.triggers.effort import cell_of
+from depurate.triggers.forms import lengths, within
 from depurate.triggers.goals import misses
 from depurate.triggers.search import Score, answers, at_once
 
@@ -64,9 +65,9 @@ class Adversarial:
                 missed = misses(self.score(images + scale * shift)[None], [self.target], own)
                 (slope,) = torch.autograd.grad(missed.sum(), shift)
             slope = slope.nan_to_num(0.0, 0.0, 0.0)  # damaged networks answer so
-            shift = shift.detach() - _FARTHER * radii / _STEPS * slope / _lengths(slope)
-            shift = shift * (radii / _lengths(shift)).clamp(max=1)
-        return torch.minimum(torch.maximum(images + scale * shift, self.low), self.high)
+            shift = shift.detach() - _FARTHER * radii / _STEPS * slope / lengths(slope)
+            shift = shift * (radii / lengths(shift)).clamp(max=1)
+        return within(images + scale * shift, self.low, self.high)
 
 
 def adversarial_to(score: Score, images: Tensor, goals: Sequence[int]) -> tuple[Adversarial, ...]:
@@ -82,8 +83,3 @@ def adversarial_to(score: Score, images: Tensor, goals: Sequence[int]) -> tuple[
     """
     low, high = value_range(images)
     return tuple(Adversarial(goal, score, low, high, _RADIUS * cell_of(images)) for goal in goals)
-
-
-def _lengths(values: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(values, dim=(1, 2, 3), keepdim=True)
-    return lengths.clamp_min(1e-12)

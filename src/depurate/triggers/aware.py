@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from depurate.triggers.candidates import value_range
+from depurate.triggers.forms import pasted
 
 # Channels of the small networks, and their layers as (side of the kernel, dilation): 11 pixels are seen.
 _WIDTH = 16
@@ -45,8 +46,7 @@ class Aware:
     size: float
 
     def on(self, images: Tensor) -> Tensor:
-        masks, patterns = _drawn(images, self.weights, 1)
-        return _pasted(images, masks, patterns, self.low, self.high)[0]
+        return pasted(images, *_drawn(images, self.weights, 1, self.low, self.high))[0]
 
 
 class AwareCandidates:
@@ -73,9 +73,9 @@ class AwareCandidates:
         return self._sizes
 
     def on(self, images: Tensor) -> Tensor:
-        masks, patterns = _drawn(images, self._weights, self._count)
+        masks, patterns = _drawn(images, self._weights, self._count, self._low, self._high)
         self._sizes = masks.flatten(2).sum(2).mean(1)
-        return _pasted(images, masks, patterns, self._low, self._high)
+        return pasted(images, masks, patterns)
 
     def taken(self, place: int, target: int) -> Aware:
         weights = [
@@ -99,16 +99,14 @@ def _kernels(channels: int, count: int, generator: torch.Generator) -> list[Tens
     return kernels
 
 
-def _drawn(images: Tensor, weights: list[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
-    """Masks (count, n, 1, h, w) and patterns (count, n, c, h, w), 0 to 1, of every network for every image."""
+def _drawn(
+    images: Tensor, weights: list[tuple[Tensor, Tensor]], count: int, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Masks (count, n, 1, h, w) and patterns (count, n, c, h, w) of every network for every image."""
     seen = images
     for place, ((kernel, bias), (side, dilation)) in enumerate(zip(weights, _LAYERS, strict=False)):
         groups = 1 if place == 0 else count
         seen = F.relu(seen) if place else seen
         seen = F.conv2d(seen, kernel, bias, padding=side // 2 * dilation, dilation=dilation, groups=groups)
     drawn = seen.view(len(images), count, -1, *images.shape[2:]).transpose(0, 1)
-    return drawn[:, :, :1].sigmoid(), (_CONTRAST * drawn[:, :, 1:]).sigmoid()
-
-
-def _pasted(images: Tensor, masks: Tensor, patterns: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    return (1 - masks) * images + masks * (low + (high - low) * patterns)
+    return drawn[:, :, :1].sigmoid(), low + (high - low) * (_CONTRAST * drawn[:, :, 1:]).sigmoid()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from depurate.triggers.effort import cell_of
-from depurate.triggers.forms import Patch, Trigger, Warp, displacement, warped
+from depurate.triggers.forms import Patch, Trigger, Warp, displacement, pasted, warped
 
 # Prices of a cell of a patch, and of a cell of displacement, at the start, lowest and highest.
 _PRICES, _WARP_PRICES = (1e-2, 1e-4, 0.3), (1e-1, 1e-3, 3.0)
@@ -66,7 +66,7 @@ class PatchCandidates:
 
     def on(self, images: Tensor) -> Tensor:
         mask, pattern = self._mask()[:, None], self._pattern()[:, None]
-        return (1 - mask) * images + mask * pattern
+        return pasted(images, mask, pattern)
 
     def taken(self, place: int, target: int) -> Patch:
         with torch.no_grad():

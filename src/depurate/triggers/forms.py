@@ -51,7 +51,7 @@ class Patch:
         return float(self.mask.sum())
 
     def on(self, images: Tensor) -> Tensor:
-        return (1 - self.mask) * images + self.mask * self.pattern
+        return pasted(images, self.mask, self.pattern)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class Addition:
         return float((self.shift / (self.high - self.low).clamp_min(1e-12)).norm())
 
     def on(self, images: Tensor) -> Tensor:
-        return torch.minimum(torch.maximum(images + self.shift, self.low), self.high)
+        return within(images + self.shift, self.low, self.high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +106,22 @@ class Warp:
 
     def on(self, images: Tensor) -> Tensor:
         return warped(images, self.knots[None])[0]
+
+
+def pasted(images: Tensor, masks: Tensor, patterns: Tensor) -> Tensor:
+    """(1 − m) x + m p."""
+    return (1 - masks) * images + masks * patterns
+
+
+def within(images: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Images cut to a range."""
+    return torch.minimum(torch.maximum(images, low), high)
+
+
+def lengths(shifts: Tensor) -> Tensor:
+    """Euclidean length of each of several shifts (n, c, h, w), shape (n, 1, 1, 1), never quite nothing."""
+    norms: Tensor = torch.linalg.vector_norm(shifts, dim=(1, 2, 3), keepdim=True)
+    return norms.clamp_min(1e-12)
 
 
 def displacement(knots: Tensor) -> Tensor:
