@@ -17,12 +17,15 @@ def _vertices():
     return basis, order, right
 
 
-def _check(equations, square, right):
+def _check(equations, square, right, factored=None):
+    # The factors are in single precision: what they lose grows with the conditions of what was factored and is solved.
+    conditions = torch.linalg.cond(square) + torch.linalg.cond(square if factored is None else factored)
+    worst = 8 * torch.finfo(torch.float32).eps * conditions
     for adjoint in (False, True):
         matrix = square.mT if adjoint else square
         exact = torch.linalg.solve(matrix, right[:, :, None])[:, :, 0]
         found = solve(equations, right, adjoint=adjoint)
-        assert ((found - exact).norm(dim=1) <= 1e-4 * exact.norm(dim=1)).all()
+        assert ((found - exact).norm(dim=1) <= worst * exact.norm(dim=1)).all()
     part = equations.take(torch.tensor([3, 1]))
     assert_close(solve(part, right[[3, 1]]), solve(equations, right)[[3, 1]], rtol=1e-4, atol=1.0)
 
@@ -47,7 +50,7 @@ def test_exchanged_rows_solve_as_a_new_factor_does(number):
     entering[0, 0] = rows[0, 0]  # a row exchanged for itself
     equations = exchange(old, basis.float(), place, entering, old.columns(place))
     assert bool(equations.full.all())
-    _check(equations, basis[rows.scatter(1, place, entering)], right)
+    _check(equations, basis[rows.scatter(1, place, entering)], right, factored=basis[rows])
 
 
 def test_rows_that_make_a_vertex_singular_are_found_out():

@@ -19,6 +19,7 @@ import numpy as np
 from depurate.bench.problems import LAWS, MANY, SIZES, Case, make
 from depurate.bench.rivals import RIVALS
 from depurate.bench.tables import EXACT, figure, table
+from depurate.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Entry:
     """One contender on one problem.
 
     Attributes:
-        contender: `depurate` or a rival's name.
+        contender: `depurate`, `depurate@cuda` (or another device) or a rival's name.
         wall_per_column: Seconds a column.
-        cpu_per_column: CPU seconds a column.
+        cpu_per_column: CPU seconds a column; on a GPU, seconds by the clock.
         excess: Largest relative excess of the loss over that of `depurate` on the same columns.
         note: Empty, or why there is no result; with a time limit, `wall_per_column` is then a lower bound.
         details: Further figures, of `depurate` only.
@@ -57,8 +58,10 @@ class Comparison:
         ours = self.entries[0].cpu_per_column
         rivals = [
             entry.cpu_per_column
-            for entry in self.entries[1:]
-            if entry.cpu_per_column and (entry.excess is None or entry.excess <= EXACT)
+            for entry in self.entries
+            if not entry.contender.startswith("depurate")
+            and entry.cpu_per_column
+            and (entry.excess is None or entry.excess <= EXACT)
         ]
         return min(rivals) / ours if ours and rivals else None
 
@@ -71,6 +74,35 @@ def cases(quick: bool, designs: Sequence[Path] = ()) -> tuple[Case, ...]:
     gaussian = [Case(*size, share) for size in SIZES for share in (0.1, 0.3)]
     others = [Case(*SIZES[3], share, law) for share in (0.2, 0.3) for law in LAWS[1:]]
     return (*gaussian, *others, Case(*SIZES[4], 0.2), MANY, *real)
+
+
+def chosen(
+    quick: bool, designs: Sequence[Path], only: str | None, rivals: str | None
+) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    """Pick problems by their rows and rivals by their names, as the command line gives them.
+
+    Raises:
+        InputError: There is no such problem or rival.
+
+    >>> problems, rivals = chosen(False, (), "288", "sklearn")
+    >>> [case.name for case in problems], rivals
+    (['288×58×32, ε = 0.1, gaussian', '288×58×32, ε = 0.3, gaussian'], ('sklearn',))
+    """
+    every = cases(quick, designs)
+    sizes = None if only is None else set(only.split(","))
+    kept = tuple(case for case in every if sizes is None or str(case.rows) in sizes)
+    if not kept:
+        raise InputError(
+            f"--only {only}: there are problems of {_listed({case.rows for case in every})} rows"
+        )
+    names = tuple(RIVALS) if rivals is None else tuple(filter(None, rivals.split(",")))
+    if not set(names) <= set(RIVALS):
+        raise InputError(f"--rivals {rivals}: there are {', '.join(RIVALS)}")
+    return kept, names
+
+
+def _listed(numbers: set[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))
 
 
 def _real(path: Path, share: float) -> Case:
@@ -89,6 +121,7 @@ def run(
     columns: int = 1,
     limit: float = 120.0,
     threads: int = 1,
+    device: str = "cpu",
     progress: Callable[[str], None] | None = None,
 ) -> tuple[Comparison, ...]:
     """Run the benchmark and write `solver.json`, `solver.md` and `solver.svg` into `out`.
@@ -102,6 +135,7 @@ def run(
         columns: Columns every rival solves; its time is that of the fastest.
         limit: CPU seconds a rival may take for one problem; not run where it is expected to take longer.
         threads: Threads every process may use.
+        device: A GPU that `depurate` runs on as well, `cuda` or `cuda:N`.
         progress: Called with a line at a time.
     """
     tell = progress or (lambda line: None)
@@ -109,6 +143,8 @@ def run(
     for case in problems if problems is not None else cases(quick, designs):
         tell(case.name)
         able = {name: _expected(name, case, done) <= limit for name in rivals}
+        if device != "cpu":
+            able = {f"depurate@{device}": True} | able
         done.append(_compare(case, able, columns, limit, threads, tell))
         _write(out, done, threads, limit)
     return tuple(done)
@@ -153,7 +189,8 @@ def _compare(
         entries = [_entry("depurate", ours, best, limit)]
         tell(f"  depurate: {1e3 * ours['wall_per_column']:.3g} ms a column")
         for rival, able in rivals.items():
-            measured = _measure(path, rival, columns, limit, threads) if able else {"note": "not run"}
+            ends = None if rival.startswith("depurate") else limit
+            measured = _measure(path, rival, columns, ends, threads) if able else {"note": "not run"}
             entries.append(_entry(rival, measured, best, limit))
             tell(
                 f"  {rival}: {entries[-1].note or f'{1e3 * (entries[-1].wall_per_column or 0):.3g} ms a column'}"

@@ -46,19 +46,24 @@ def measure_rival(name: str, design: Array, targets: Array) -> dict[str, Any]:
     }
 
 
-def measure_ours(design: Array, targets: Array, clean: Array) -> dict[str, Any]:
-    """Solve all columns at once, several times, and count the operations of one run."""
+def measure_ours(design: Array, targets: Array, clean: Array, device: str = "cpu") -> dict[str, Any]:
+    """Solve all columns at once, several times, and count the operations of one run.
+
+    On a GPU the wall clock counts in place of CPU seconds, and the memory is the GPU's.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from depurate.solver import lad
 
-    matrix, rows = torch.as_tensor(design), torch.as_tensor(targets)
+    matrix, rows = torch.as_tensor(design).to(device), torch.as_tensor(targets).to(device)
+    memory, clock = (_Gpu, _gpu_seconds) if matrix.is_cuda else (_Process, time.process_time)
     few = min(40, len(design))
     lad(matrix[:few, :2], rows[:few, :2])
-    before_all = _restart_peak()
+    before_all = memory.restart()
+    started = time.perf_counter()
     lad(matrix, rows)
-    peak = _peak() - before_all
+    peak, first = memory.peak() - before_all, time.perf_counter() - started
     basis, flat = torch.linalg.qr(matrix).Q, rows.T.contiguous()
     with FlopCounterMode(display=False) as counter:
         solution = lad(matrix, rows)
@@ -66,14 +71,14 @@ def measure_ours(design: Array, targets: Array, clean: Array) -> dict[str, Any]:
     cpu: list[float] = []
     product: list[float] = []
     while len(cpu) < _REPEATS or sum(cpu) < _ENOUGH:
-        before = time.perf_counter(), time.process_time()
+        before = time.perf_counter(), clock()
         solution = lad(matrix, rows)
+        cpu.append(clock() - before[1])
         wall.append(time.perf_counter() - before[0])
-        cpu.append(time.process_time() - before[1])
-        started = time.process_time()
+        started = clock()
         _ = (flat @ basis) @ basis.T
-        product.append(time.process_time() - started)
-    error = np.linalg.norm(solution.fitted.numpy() - clean, axis=0) / np.linalg.norm(clean, axis=0)
+        product.append(clock() - started)
+    error = np.linalg.norm(solution.fitted.cpu().numpy() - clean, axis=0) / np.linalg.norm(clean, axis=0)
     count = targets.shape[1]
     return {
         "wall_per_column": min(wall) / count,
@@ -87,24 +92,53 @@ def measure_ours(design: Array, targets: Array, clean: Array) -> dict[str, Any]:
         "products_by_time": min(cpu) / min(product),
         "peak_bytes": peak,
         "peak_in_targets": peak / targets.nbytes,
+        "first_seconds": first,
     }
 
 
-def _restart_peak() -> int:
-    """Forget the peak of this process's memory so far, where the system can; give the bytes in use now."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    Path("/proc/self/clear_refs").write_text("5")
-    return _status_bytes(status, "VmRSS")
+def _gpu_seconds() -> float:
+    """Wall clock after everything that was asked of the GPU is done."""
+    import torch
+
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
-def _peak() -> int:
-    """Give the peak of this process's memory in bytes."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return _status_bytes(status, "VmHWM")
+class _Gpu:
+    """Memory taken on the GPU."""
+
+    @staticmethod
+    def restart() -> int:
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+
+    @staticmethod
+    def peak() -> int:
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+
+
+class _Process:
+    """Memory of this process."""
+
+    @staticmethod
+    def restart() -> int:
+        """Forget the peak so far, where the system can; give the bytes in use now."""
+        status = Path("/proc/self/status")
+        if not status.exists():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        Path("/proc/self/clear_refs").write_text("5")
+        return _status_bytes(status, "VmRSS")
+
+    @staticmethod
+    def peak() -> int:
+        status = Path("/proc/self/status")
+        if not status.exists():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return _status_bytes(status, "VmHWM")
 
 
 def _status_bytes(status: Path, name: str) -> int:
@@ -116,8 +150,9 @@ def main(path: str, name: str, columns: int, limit: float) -> None:
     """Measure one contender on one problem file and print the result; after `limit` CPU seconds SIGPROF ends it."""
     with np.load(path) as problem:
         design, clean, targets = problem["design"], problem["clean"], problem["targets"]
-    if name == "depurate":
-        result = measure_ours(design, targets, clean)
+    ours, _, device = name.partition("@")
+    if ours == "depurate":
+        result = measure_ours(design, targets, clean, device or "cpu")
     else:
         signal.setitimer(signal.ITIMER_PROF, limit)
         result = measure_rival(name, design, targets[:, :columns])

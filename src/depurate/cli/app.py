@@ -36,6 +36,7 @@ Anchor = Annotated[
     ),
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the account as JSON.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda or cuda:N.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Overwrite output files that exist (never the suspect).")
 ]
@@ -140,6 +141,7 @@ def purify(
     data_root: Annotated[Path | None, typer.Option(help="Where torchvision's datasets lie.")] = None,
     limit: Annotated[int, typer.Option(help="Use at most this many images, chosen by --seed.")] = 500,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    device: Device = "cpu",
     force: Force = False,
 ) -> None:
     """Purify a suspect checkpoint with clean, unlabelled images.
@@ -152,7 +154,7 @@ def purify(
     from depurate.cli.purify import Outputs, Settings, run_purify
 
     settings = Settings(
-        suspect, arch, images, anchor, method.value, strength, normalize, size, data_root, limit, seed
+        suspect, arch, images, anchor, method.value, strength, normalize, size, data_root, limit, seed, device
     )
     sys.exit(run_purify(settings, Outputs(out, report, json, force)))
 
@@ -281,20 +283,32 @@ def solver(
     design: Annotated[
         list[Path] | None, typer.Option(help="An .npz with an array `design`, run beside the Gaussian ones.")
     ] = None,
+    rivals: Annotated[
+        str | None, typer.Option(help="Names separated by commas; '' for none. Left out: all.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Run only problems of this many rows: 800,2304. Left out: all.")
+    ] = None,
+    device: Device = "cpu",
 ) -> None:
     """Solve the same l1 regressions with depurate and with every solver one can install, one process each.
 
-    The rivals come with the extra `bench`; those that are not installed are named in the table.
+    The rivals come with the extra `bench`; those that are not installed are named in the table. With a GPU as
+    --device depurate runs there as well, in a column of its own.
     """
-    from depurate.bench.solver import run
+    from depurate.bench.solver import chosen, run
+    from depurate.devices import device_named
 
+    device_named(device)
+    problems, names = chosen(quick, design or (), only, rivals)
     run(
         out,
-        quick=quick,
-        designs=design or (),
+        problems=problems,
+        rivals=names,
         columns=columns,
         limit=limit,
         threads=threads,
+        device=device,
         progress=lambda line: typer.echo(line, err=True),
     )
     typer.echo((out / "solver.md").read_text())
@@ -334,6 +348,7 @@ def defences(
     redo: Annotated[
         str, typer.Option(help="Defences to run again although they have a record: depurate,depurate-anchor.")
     ] = "",
+    device: Device = "cpu",
 ) -> None:
     """Run every defence on every network, one process and one JSON record each, and render a leaderboard.
 
@@ -342,7 +357,9 @@ def defences(
     """
     from depurate.cli.bench_defences import plan_of, run_defences
 
-    plan = plan_of(zoo, data, out, models, defences, noise, labels, images, seed, limit, threads, redo)
+    plan = plan_of(
+        zoo, data, out, models, defences, noise, labels, images, seed, limit, threads, redo, device
+    )
     sys.exit(run_defences(plan))
 
 
@@ -386,7 +403,6 @@ ZooEpochs = Annotated[int | None, typer.Option(help="Left out: as the network's 
 ZooImages = Annotated[
     int | None, typer.Option(help="Training images, the first so many. Left out: the recipe.", min=1)
 ]
-ZooDevice = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 ZooPrecision = Annotated[
     str | None,
     typer.Option(help="float32 or bfloat16 (faster where the processor has it). Left out: the recipe."),
@@ -407,7 +423,7 @@ def zoo_train(
     name: Annotated[str | None, typer.Option(help="Name within the zoo. Left out: the attack's.")] = None,
     epochs: ZooEpochs = None,
     images: ZooImages = None,
-    device: ZooDevice = "cpu",
+    device: Device = "cpu",
     precision: ZooPrecision = None,
     force: Force = False,
 ) -> None:
@@ -434,7 +450,7 @@ def zoo_all(
     only: Annotated[str | None, typer.Option(help="Names of entries, separated by commas.")] = None,
     epochs: ZooEpochs = None,
     images: ZooImages = None,
-    device: ZooDevice = "cpu",
+    device: Device = "cpu",
     precision: ZooPrecision = None,
     force: Force = False,
 ) -> None:

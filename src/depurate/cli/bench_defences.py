@@ -11,6 +11,7 @@ from depurate.bench.defences.images import BENIGN, read_split
 from depurate.bench.defences.leaderboard import write_leaderboard
 from depurate.bench.defences.run import Plan, read_records, run
 from depurate.bench.defences.spec import split_specs
+from depurate.devices import device_named
 from depurate.errors import InputError
 
 
@@ -27,11 +28,12 @@ def plan_of(
     limit: float,
     threads: int,
     redo: str = "",
+    device: str = "cpu",
 ) -> Plan:
     """Make a plan of what the command was given.
 
     Raises:
-        InputError: The numbers of labels are no numbers.
+        InputError: The numbers of labels are no numbers, or there is no such device.
     """
     try:
         counts = tuple(int(count) for count in labels.split(","))
@@ -39,10 +41,11 @@ def plan_of(
         raise InputError(f"--labels {labels}: expected numbers such as 500,2500") from error
     if not all(1 <= count <= BENIGN for count in (*counts, images)):
         raise InputError(f"--labels {labels}, --images {images}: expected numbers from 1 to {BENIGN}")
+    device_named(device)
     names = tuple(filter(None, models.split(",")))
     again = tuple(filter(None, redo.split(",")))
     specs = split_specs(noise), split_specs(defences)
-    return Plan(zoo, data, out, names, *specs, counts, images, seed, limit, threads, again)
+    return Plan(zoo, data, out, names, *specs, counts, images, seed, limit, threads, again, device)
 
 
 def run_defences(plan: Plan) -> int:

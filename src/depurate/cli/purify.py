@@ -21,6 +21,7 @@ from depurate.checkpoints import (
 )
 from depurate.cli.console import print_summary, progress_bars
 from depurate.cli.outputs import check_free
+from depurate.devices import device_named
 from depurate.errors import InputError
 from depurate.purification import PurifyResult, purify
 from depurate.recovery import Guarantee
@@ -42,6 +43,7 @@ class Settings:
     data_root: Path | None
     limit: int
     seed: int
+    device: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
     Raises:
         InputError: Anything about the input; no output file exists then.
     """
+    device = device_named(settings.device)
     suspect = read_checkpoint(settings.suspect)
     target = outputs.checkpoint or settings.suspect.with_name(f"{settings.suspect.stem}-purified.safetensors")
     _check_outputs(target, outputs, suspect, settings)
@@ -77,8 +80,8 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
     images, source, skipped = _images(settings, model)
     with progress_bars(told) as progress:
         result = purify(
-            model,
-            images,
+            model.to(device),
+            images.to(device),
             None if anchor is None else load_state(architecture, anchor, source=str(settings.anchor)),
             settings.method,
             settings.strength,

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from depurate.contamination.attacks import parse_attack
+from depurate.devices import device_named
 from depurate.errors import InputError
 from depurate.purification import Progress as Report
 from depurate.zoo import Network, Order, Recipe, fill, network, planned, read_data
@@ -119,6 +120,7 @@ def _network(settings: ZooSettings) -> Network:
 
 
 def _run(orders: list[Order], settings: ZooSettings) -> None:
+    device_named(settings.device)
     console, told = Console(), Console(stderr=True)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("entry", no_wrap=True)

@@ -44,8 +44,9 @@ def smallest_eigenvalue(basis: Tensor, mask: Tensor, steps: int) -> Tensor:
     orthogonal to its null space.
     """
     steps = min(steps, basis.shape[1])
-    generator = torch.Generator(device=basis.device).manual_seed(0)
-    start = torch.randn(basis.shape[1], generator=generator, device=basis.device, dtype=basis.dtype)
+    # Drawn on the CPU: the same start on every device.
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(basis.shape[1], generator=generator, dtype=basis.dtype).to(basis.device)
     vector = (start / torch.linalg.vector_norm(start)).expand(mask.shape[0], -1)
     previous, link = torch.zeros_like(vector), vector.new_zeros(mask.shape[0], 1)
     triangle = basis.new_zeros(mask.shape[0], steps, steps)

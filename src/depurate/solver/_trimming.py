@@ -29,8 +29,10 @@ _FAST, _SAFE = Pace(3.3, 1, 14), Pace(2.5, 3, 36)
 # Rows are held out above this multiple of the last threshold, which is this multiple of the mean of the rows kept.
 _BEYOND, _KEEP = 1.5, 3.3
 _ROUNDS, _DUAL_ROUNDS = 6, 10
-# Bytes of one double precision array of a block, and of its factors.
+# Bytes of one double precision array of a block, and of its factors: about what a cache holds. A GPU wants more work
+# for each of its kernels, or it waits for the next one to be asked for.
 _BLOCK_BYTES, _FACTOR_BYTES = 1 << 20, 1 << 25
+_GPU_BLOCK_BYTES, _GPU_FACTOR_BYTES = 1 << 23, 1 << 28
 # Up to this many rows held out, or this share of the coefficients, the rows held are factored.
 _FEW, _FEW_SHARE = 64, 0.7
 # Rows kept must leave the Gram matrix (whose eigenvalues are at most 1) no eigenvalue below this.
@@ -93,7 +95,7 @@ def _race_all(problem: Problem, single: Tensor, hopeful: Tensor, limit: int) -> 
         torch.zeros(count, dtype=torch.int64, device=single.device),
         torch.zeros(count, dtype=torch.bool, device=single.device),
     )
-    width = max(64, _BLOCK_BYTES // (8 * single.shape[0]))
+    width, _ = _room(single)
     for pace in (_FAST, _SAFE):
         running = (hopeful & ~ended.arrived).nonzero()[:, 0]
         if not running.numel():
@@ -110,14 +112,22 @@ def _blocks(rows: Tensor, ended: Runners, shared: Shared) -> Iterator[Tensor]:
     held = count - ended.kept[rows]
     order = held.argsort()
     rows, sizes = rows[order], held[order].tolist()
-    start, whole = 0, max(64, _BLOCK_BYTES // (8 * count))
+    start, (whole, room) = 0, _room(shared.single)
     while start < len(sizes):
         width = min(whole, len(sizes) - start)
         most = sizes[start + width - 1]
         if most <= shared.few:
-            width = min(width, max(1, _FACTOR_BYTES // (4 * max(1, most) ** 2)))
+            width = min(width, max(1, room // (4 * max(1, most) ** 2)))
         yield rows[start : start + width]
         start += width
+
+
+def _room(basis: Tensor) -> tuple[int, int]:
+    """Targets of one block, and bytes of their factors, where the basis lies."""
+    block, factors = (
+        (_BLOCK_BYTES, _FACTOR_BYTES) if basis.device.type == "cpu" else (_GPU_BLOCK_BYTES, _GPU_FACTOR_BYTES)
+    )
+    return max(64, block // (8 * len(basis))), factors
 
 
 def _solve_block(

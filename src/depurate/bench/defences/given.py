@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 
@@ -32,6 +33,16 @@ class Given:
     unit: float = 1.0
     shift: int = 0
     mirrored: bool = False
+
+    def to(self, device: torch.device) -> Given:
+        """Put images, labels and anchor on a device."""
+        return replace(
+            self,
+            images=self.images.to(device),
+            labels=self.labels.to(device),
+            unlabelled=self.unlabelled.to(device),
+            anchor=None if self.anchor is None else {k: v.to(device) for k, v in self.anchor.items()},
+        )
 
     def split(self, share: float) -> tuple[Given, Given]:
         """Hold back the last share of the labelled images.

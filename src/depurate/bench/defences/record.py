@@ -81,6 +81,8 @@ class Record:
         note: Empty, or why there is no result.
         versions: Of depurate, torch and Python.
         threads: Threads the defence could use.
+        device: What it worked on, `cpu` or the name of a GPU.
+        device_bytes: Largest memory it took there; 0 on the CPU, whose memory is `peak_bytes`.
     """
 
     job: Job
@@ -99,6 +101,8 @@ class Record:
     note: str
     versions: dict[str, str]
     threads: int
+    device: str = "cpu"
+    device_bytes: int = 0
 
     @property
     def effectiveness(self) -> float | None:

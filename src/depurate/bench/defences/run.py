@@ -41,6 +41,7 @@ class Plan:
         limit: Seconds a defence may take.
         threads: For every process.
         redo: Names of defences to run again although there is a record, as after a change of their code.
+        device: Where defences work, `cpu` or `cuda`.
     """
 
     zoo: Path
@@ -55,6 +56,7 @@ class Plan:
     limit: float = 3600.0
     threads: int = 1
     redo: tuple[str, ...] = ()
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ def _measure(plan: Plan, job: Job, images: Path) -> str:
         "images": str(images),
         "out": str(plan.out / "records" / job.file),
         "threads": plan.threads,
+        "device": plan.device,
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "task.json"

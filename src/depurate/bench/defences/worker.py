@@ -23,18 +23,20 @@ from depurate.bench.defences.images import Split, dataset_named, load_split
 from depurate.bench.defences.record import Job, Rates, Record
 from depurate.bench.defences.spec import parse_defence
 from depurate.contamination import parse_noise
+from depurate.devices import device_named
 from depurate.errors import InputError
 from depurate.text_files import write_text
 from depurate.zoo import ZooEntry, accuracy, load_entry, network, success
 
 
-def run_job(job: Job, zoo: Path, images: Path) -> Record:
+def run_job(job: Job, zoo: Path, images: Path, device: str = "cpu") -> Record:
     """Run a defence and measure what it did.
 
     Args:
         job: What to run.
         zoo: Folder of the networks.
         images: What `save_split` wrote for the network's dataset.
+        device: Where the defence works and the network is measured.
 
     Returns:
         The record.
@@ -43,15 +45,18 @@ def run_job(job: Job, zoo: Path, images: Path) -> Record:
         InputError: The defence needs what there is not, or cannot work with the network.
     """
     entry, defence = load_entry(zoo / job.model), parse_defence(job.defence)
-    suspect = _contaminated(entry.model, job)
-    given = _given(entry, defence, job, load_split(images))
+    place = device_named(device)
+    suspect = _contaminated(entry.model, job).to(place)
+    given = _given(entry, defence, job, load_split(images)).to(place)
     start = _peak()
     wall, cpu = time.perf_counter(), time.process_time()
     repaired = defence.defend(suspect, given, job.seed)
+    if place.type == "cuda":
+        torch.cuda.synchronize(place)  # what the defence started there is not over before
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak = _peak()
+    peak, held = _peak(), torch.cuda.max_memory_allocated(place) if place.type == "cuda" else 0
     split = load_split(images)
-    intact = rates(entry.model, entry, split)
+    intact = rates(entry.model.to(place), entry, split)
     return Record(
         job=job,
         dataset=entry.record.dataset,
@@ -73,6 +78,8 @@ def run_job(job: Job, zoo: Path, images: Path) -> Record:
             "python": platform.python_version(),
         },
         threads=torch.get_num_threads(),
+        device="cpu" if place.type == "cpu" else torch.cuda.get_device_name(place),
+        device_bytes=held,
     )
 
 
@@ -115,7 +122,7 @@ def main(path: str) -> int:
     task = json.loads(Path(path).read_text(encoding="utf-8"))
     torch.set_num_threads(task["threads"])
     try:
-        record = run_job(Job(**task["job"]), Path(task["zoo"]), Path(task["images"]))
+        record = run_job(Job(**task["job"]), Path(task["zoo"]), Path(task["images"]), task["device"])
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -88,7 +88,9 @@ class AdversarialNeuronPruning:
             δ and ξ of every neuron, each from −ε to ε.
         """
         start = [
-            (self.budget * (2 * torch.rand(mask.shape, generator=generator) - 1)).requires_grad_(True)
+            (
+                self.budget * (2 * torch.rand(mask.shape, generator=generator).to(mask.device) - 1)
+            ).requires_grad_(True)
             for mask in (*masks.values(), *masks.values())
         ]
         delta = dict(zip(masks, start[: len(masks)], strict=True))

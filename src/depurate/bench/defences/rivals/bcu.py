@@ -67,7 +67,7 @@ class UnlabelledDistillation:
         with torch.no_grad():
             for name, share in self.redrawn_shares(net, shape).items():
                 weight = net.get_submodule(name).get_parameter("weight")
-                anew: Tensor = torch.rand(weight.shape, generator=generator) < share
+                anew: Tensor = torch.rand(weight.shape, generator=generator).to(weight.device) < share
                 weight.copy_(torch.where(anew, fresh.get_submodule(name).get_parameter("weight"), weight))
 
 

@@ -91,7 +91,11 @@ class ImplicitUnlearning:
         weights = list(net.parameters())
         at = delta.detach().requires_grad_(True)
         images = given.images[part]
-        patch = torch.zeros(len(part), 1, 1, 1).index_fill(0, marked, 1.0) * given.unit * at
+        patch = (
+            images.new_zeros(len(part), 1, 1, 1).index_fill(0, marked.to(images.device), 1.0)
+            * given.unit
+            * at
+        )
         outer = cross_entropy(net(images + patch), given.labels[part])
         slope, *direct = torch.autograd.grad(outer, [at, *weights])
         inner = self._inner(net, given.images[first], given.labels[first], at, given.unit)

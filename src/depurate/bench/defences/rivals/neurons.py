@@ -28,7 +28,7 @@ class Neurons:
 
     def constant(self, value: float) -> dict[str, Tensor]:
         """One number for every neuron."""
-        return {name: torch.full((len(self._weight(name)),), value) for name in self.names}
+        return {name: self._weight(name).new_full((len(self._weight(name)),), value) for name in self.names}
 
     def scaled_answers(
         self, images: Tensor, weights: Mapping[str, Tensor], biases: Mapping[str, Tensor]

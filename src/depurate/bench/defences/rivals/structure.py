@@ -93,7 +93,7 @@ def _watch(
     handles = [module.register_forward_hook(note(name, module)) for name, module in modules.items()]
     try:
         with torch.no_grad():
-            model(torch.zeros(1, *shape[1:], dtype=next(model.parameters()).dtype))
+            model(next(model.parameters()).new_zeros(1, *shape[1:]))
     finally:
         for handle in handles:
             handle.remove()

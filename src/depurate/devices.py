@@ -1,0 +1,34 @@
+"""Where to compute: a device by the name a user gave it."""
+
+from __future__ import annotations
+
+import torch
+
+from depurate.errors import InputError
+
+
+def device_named(name: str) -> torch.device:
+    """Return the device of that name, after something was put on it.
+
+    Args:
+        name: `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        InputError: There is no such device, or it cannot be used.
+
+    >>> device_named("cpu")
+    device(type='cpu')
+    >>> device_named("gpu")
+    Traceback (most recent call last):
+    depurate.errors.InputError: device 'gpu': expected cpu, cuda or cuda:N
+    """
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (":" in name and not number.isdecimal()):
+        raise InputError(f"device {name!r}: expected cpu, cuda or cuda:N")
+    device = torch.device(name)
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        # torch explains at length, over several lines; the first says what is wrong.
+        raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
