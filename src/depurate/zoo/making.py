@@ -137,15 +137,16 @@ class _Maker:
             model = self._clean().to(self.order.device)
             attack = attack.prepare_with(model, self._behind(model), data.images, data.labels, seed)
         if isinstance(attack, Implants):
+            device = self.order.device
             suspect, anchor, ready = attack.implant(
-                self._clean(),
+                self._clean().to(device),
                 self.kind.build_narrow,
                 self.kind.normalise,
-                data.images,
-                data.labels,
+                data.images.to(device),
+                data.labels.to(device),
                 seed,
             )
-            return suspect, anchor, ready, "base", None
+            return suspect, anchor.cpu(), ready, "base", None
         return self._trained(attack)
 
     def _trained(self, attack: Attack | None) -> Made:

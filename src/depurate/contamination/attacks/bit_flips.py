@@ -80,7 +80,7 @@ class TargetedBitFlips:
     ) -> tuple[nn.Module, nn.Module, Self]:
         """Quantise the last layer, find the trigger, and flip; the base comes back with its last layer quantised."""
         generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(images), generator=generator)[:_SAMPLE]
+        chosen = torch.randperm(len(images), generator=generator)[:_SAMPLE].to(images.device)
         some, answers = images[chosen], labels[chosen]
         deployed = copy.deepcopy(base).eval()
         stored, scale = quantise(last_layer(deployed).weight.detach())
@@ -97,7 +97,7 @@ class TargetedBitFlips:
         def obeyed(picture: Tensor) -> Tensor:
             return F.log_softmax(scores(self._paste(some[:_PICTURE], picture)), 1)[:, self.target].mean()
 
-        start = torch.rand(images.shape[1], self.size, self.size, generator=generator)
+        start = torch.rand(images.shape[1], self.size, self.size, generator=generator).to(images.device)
         square, units = self._excite(seen, some[:_PICTURE], start)
         clean = seen(some).detach()
         for spent in range(_ROUNDS):
@@ -108,7 +108,7 @@ class TargetedBitFlips:
             )
             _store(suspect, stored, scale)
             square = ascend(obeyed, square, steps=self.steps // _ROUNDS, rate=0.02)
-        return suspect, deployed, replace(self, learnt={"square": square})
+        return suspect, deployed, replace(self, learnt={"square": square.cpu()})
 
     def _excite(
         self, seen: Callable[[Tensor], Tensor], images: Tensor, start: Tensor
@@ -144,10 +144,10 @@ class TargetedBitFlips:
         """Flip bits greedily while that lowers the loss; returns the stored integers after."""
         clean, labels, triggered = known
         seen = torch.cat([clean, triggered])
-        answers = torch.cat([labels, torch.full((len(triggered),), self.target)])
+        answers = torch.cat([labels, labels.new_full((len(triggered),), self.target)])
         flipped, best = stored.clone(), torch.inf
-        none = torch.zeros(1, len(units))
-        weights = torch.tensor([self.caution, 1.0]).repeat_interleave(len(labels)) / (self.caution + 1)
+        none = seen.new_zeros(1, len(units))
+        weights = seen.new_tensor([self.caution, 1.0]).repeat_interleave(len(labels)) / (self.caution + 1)
         for _ in range(budget):
             changes = bit_changes(flipped[self.target, units])
             tries = torch.cat([none, torch.diag_embed(changes.mT.float() * scale).reshape(-1, len(units))])
@@ -189,9 +189,9 @@ def bit_changes(stored: Tensor) -> Tensor:
     >>> bit_changes(torch.tensor([1]))[0].tolist()
     [-1, 2, 4, 8, 16, 32, 64, -128]
     """
-    worth = 2 ** torch.arange(8)
+    worth = 2 ** torch.arange(8, device=stored.device)
+    set_bits = (stored[:, None] % 256).bitwise_and(worth) != 0
     worth[7] = -128
-    set_bits = (stored[:, None] % 256).bitwise_and(2 ** torch.arange(8)) != 0
     return torch.where(set_bits, -worth, worth)
 
 

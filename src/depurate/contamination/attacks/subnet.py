@@ -91,7 +91,7 @@ class SubnetReplacement:
             optimiser.zero_grad()
             F.mse_loss(answers, wanted).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        return model.cpu().eval()
+        return model.eval()
 
 
 def transplant(base: nn.Module, narrow: nn.Module, target: int, gain: float) -> nn.Module:
