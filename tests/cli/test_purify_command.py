@@ -45,6 +45,12 @@ def test_purify_writes_checkpoint_report_and_json(work):
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
 
 
+def test_a_device_that_is_not_there_is_named_before_anything_is_read(work):
+    done = work.purify("--out", "pure.safetensors", "--device", "abacus")
+    assert done.returncode == 2 and done.stderr == "depurate: device 'abacus': expected cpu, cuda or cuda:N\n"
+    assert "pure.safetensors" not in work.files()
+
+
 def test_output_goes_beside_the_suspect_unless_told_otherwise(work):
     assert work.purify("--strength", "0.1").returncode == 0
     assert "suspect-purified.safetensors" in work.files()
