@@ -32,3 +32,15 @@ def device_named(name: str) -> torch.device:
         # torch explains at length, over several lines; the first says what is wrong.
         raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
     return device
+
+
+def taken_on(device: torch.device) -> tuple[str, int]:
+    """Wait until a device has done what was asked of it; its name, and the largest memory taken there so far.
+
+    >>> taken_on(torch.device("cpu"))  # whose memory is the process's
+    ('cpu', 0)
+    """
+    if device.type == "cpu":
+        return "cpu", 0
+    torch.cuda.synchronize(device)
+    return torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)

@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 THERE = torch.device("cuda:0")
 _DEVICE, _IS_CUDA = torch.Tensor.device.__get__, torch.Tensor.is_cuda.__get__
-# These take tensors from both devices, or only look at them.
-_FREE = {"__getitem__", "__setitem__", "copy_", "_has_compatible_shallow_copy_type", "is_same_size"}
+# These only look at tensors.
+_FREE = {"_has_compatible_shallow_copy_type", "is_same_size"}
 _MOVES = {"to": None, "cpu": "cpu", "cuda": "cuda"}
 
 
@@ -30,7 +30,7 @@ class OnDevice(torch.Tensor):
 
 
 class Pretended(TorchFunctionMode):
-    """`with Pretended(): tensor.to("cuda")`; networks are moved with `placed`."""
+    """`with Pretended(): tensor.to("cuda")`, and the same for networks."""
 
     def __enter__(self):
         self._before = torch.__future__.get_overwrite_module_params_on_conversion()

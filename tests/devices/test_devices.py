@@ -9,8 +9,7 @@ from depurate import InputError, purify
 from depurate.bench.defences.given import Given
 from depurate.bench.defences.spec import parse_defence
 from depurate.contamination.attacks import parse_attack
-from depurate.demo import read_digits
-from depurate.demo.network import digits_network
+from depurate.demo import read_digits, train_backdoored
 from depurate.devices import device_named
 from depurate.solver import lad
 from depurate.zoo import Order, make_entry, network
@@ -80,17 +79,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def suspect(digits):
-    torch.manual_seed(0)
-    net = digits_network()
-    optimiser = torch.optim.Adam(net.parameters(), 3e-3)
-    images, labels = parse_attack("badnets:rows=6-7,columns=6-7").poison(
-        digits.train, digits.train_labels, 0.1, 0
-    )
-    for _ in range(60):
-        optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(net(images), labels).backward()
-        optimiser.step()
-    return net.eval()
+    return train_backdoored(digits, seed=0).suspect
 
 
 @pytest.mark.parametrize(

@@ -92,17 +92,12 @@ def chosen(
     sizes = None if only is None else set(only.split(","))
     kept = tuple(case for case in every if sizes is None or str(case.rows) in sizes)
     if not kept:
-        raise InputError(
-            f"--only {only}: there are problems of {_listed({case.rows for case in every})} rows"
-        )
+        there = ", ".join(map(str, sorted({case.rows for case in every})))
+        raise InputError(f"--only {only}: there are problems of {there} rows")
     names = tuple(RIVALS) if rivals is None else tuple(filter(None, rivals.split(",")))
     if not set(names) <= set(RIVALS):
         raise InputError(f"--rivals {rivals}: there are {', '.join(RIVALS)}")
     return kept, names
-
-
-def _listed(numbers: set[int]) -> str:
-    return ", ".join(map(str, sorted(numbers)))
 
 
 def _real(path: Path, share: float) -> Case:
@@ -114,10 +109,8 @@ def _real(path: Path, share: float) -> Case:
 def run(
     out: Path,
     *,
-    quick: bool = False,
-    problems: Sequence[Case] | None = None,
-    rivals: Sequence[str] = tuple(RIVALS),
-    designs: Sequence[Path] = (),
+    problems: Sequence[Case],
+    rivals: Sequence[str],
     columns: int = 1,
     limit: float = 120.0,
     threads: int = 1,
@@ -128,10 +121,8 @@ def run(
 
     Args:
         out: Folder; made if missing.
-        quick: Three small problems in place of all.
-        problems: Problems to run in place of the standard ones.
+        problems: From `chosen`, or any others.
         rivals: Names from `RIVALS`.
-        designs: .npz files with an array `design` (rows are fan-in, columns patches), run beside the Gaussian ones.
         columns: Columns every rival solves; its time is that of the fastest.
         limit: CPU seconds a rival may take for one problem; not run where it is expected to take longer.
         threads: Threads every process may use.
@@ -140,12 +131,12 @@ def run(
     """
     tell = progress or (lambda line: None)
     done: list[Comparison] = []
-    for case in problems if problems is not None else cases(quick, designs):
+    # On a GPU first: what else this machine is given to do comes later, if at all.
+    own = ("depurate",) if device == "cpu" else (f"depurate@{device}", "depurate")
+    for case in problems:
         tell(case.name)
         able = {name: _expected(name, case, done) <= limit for name in rivals}
-        if device != "cpu":
-            able = {f"depurate@{device}": True} | able
-        done.append(_compare(case, able, columns, limit, threads, tell))
+        done.append(_compare(case, own, able, columns, limit, threads, tell))
         _write(out, done, threads, limit)
     return tuple(done)
 
@@ -177,28 +168,34 @@ def _write(out: Path, done: Sequence[Comparison], threads: int, limit: float) ->
 
 
 def _compare(
-    case: Case, rivals: dict[str, bool], columns: int, limit: float, threads: int, tell: Callable[[str], None]
+    case: Case,
+    own: Sequence[str],
+    rivals: dict[str, bool],
+    columns: int,
+    limit: float,
+    threads: int,
+    tell: Callable[[str], None],
 ) -> Comparison:
     """Run all contenders on one problem, rivals only where they are expected to end within the limit."""
     design, clean, targets = make(case)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "problem.npz"
         np.savez(path, design=design, clean=clean, targets=targets)
-        # On a GPU first: what else this machine is given to do comes later, if at all.
-        there = {name: _measure(path, name, columns, None, threads) for name in rivals if "@" in name}
-        ours = _measure(path, "depurate", columns, None, threads)
-        best = np.array(ours["losses"][:columns])
-        entries = [_entry("depurate", ours, best, limit)]
-        tell(f"  depurate: {1e3 * ours['wall_per_column']:.3g} ms a column")
+        ours = {name: _measure(path, name, columns, None, threads) for name in own}
+        best = np.array(ours["depurate"]["losses"][:columns])
+        # On the CPU is the entry that all others are held against.
+        entries = [_entry(name, ours[name], best, limit) for name in reversed(own)]
+        for entry in entries:
+            tell(_said(entry))
         for rival, able in rivals.items():
-            measured = there.get(rival) or (
-                _measure(path, rival, columns, limit, threads) if able else {"note": "not run"}
-            )
+            measured = _measure(path, rival, columns, limit, threads) if able else {"note": "not run"}
             entries.append(_entry(rival, measured, best, limit))
-            tell(
-                f"  {rival}: {entries[-1].note or f'{1e3 * (entries[-1].wall_per_column or 0):.3g} ms a column'}"
-            )
+            tell(_said(entries[-1]))
     return Comparison(case, tuple(entries))
+
+
+def _said(entry: Entry) -> str:
+    return f"  {entry.contender}: {entry.note or f'{1e3 * (entry.wall_per_column or 0):.3g} ms a column'}"
 
 
 def _measure(path: Path, name: str, columns: int, limit: float | None, threads: int) -> dict[str, Any]:

@@ -134,12 +134,12 @@ class _Maker:
         if isinstance(attack, LearnsFromData):
             attack = attack.prepare(data.images, data.labels, seed)
         if isinstance(attack, LearnsFromModel):
-            model = self._clean().to(self.order.device)
+            model = self._clean()
             attack = attack.prepare_with(model, self._behind(model), data.images, data.labels, seed)
         if isinstance(attack, Implants):
             device = self.order.device
             suspect, anchor, ready = attack.implant(
-                self._clean().to(device),
+                self._clean(),
                 self.kind.build_narrow,
                 self.kind.normalise,
                 data.images.to(device),
@@ -175,7 +175,7 @@ class _Maker:
 
     def _clean(self) -> nn.Module:
         assert self.base is not None
-        return copy.deepcopy(self.base()).eval()
+        return copy.deepcopy(self.base()).eval().to(self.order.device)
 
     def _behind(self, model: nn.Module) -> Scores:
         device = self.order.device

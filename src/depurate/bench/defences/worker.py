@@ -23,7 +23,7 @@ from depurate.bench.defences.images import Split, dataset_named, load_split
 from depurate.bench.defences.record import Job, Rates, Record
 from depurate.bench.defences.spec import parse_defence
 from depurate.contamination import parse_noise
-from depurate.devices import device_named
+from depurate.devices import device_named, taken_on
 from depurate.errors import InputError
 from depurate.text_files import write_text
 from depurate.zoo import ZooEntry, accuracy, load_entry, network, success
@@ -51,10 +51,9 @@ def run_job(job: Job, zoo: Path, images: Path, device: str = "cpu") -> Record:
     start = _peak()
     wall, cpu = time.perf_counter(), time.process_time()
     repaired = defence.defend(suspect, given, job.seed)
-    if place.type == "cuda":
-        torch.cuda.synchronize(place)  # what the defence started there is not over before
+    device_name, device_bytes = taken_on(place)  # what the defence started there is not over before
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak, held = _peak(), torch.cuda.max_memory_allocated(place) if place.type == "cuda" else 0
+    peak = _peak()
     split = load_split(images)
     intact = rates(entry.model.to(place), entry, split)
     return Record(
@@ -78,8 +77,8 @@ def run_job(job: Job, zoo: Path, images: Path, device: str = "cpu") -> Record:
             "python": platform.python_version(),
         },
         threads=torch.get_num_threads(),
-        device="cpu" if place.type == "cpu" else torch.cuda.get_device_name(place),
-        device_bytes=held,
+        device=device_name,
+        device_bytes=device_bytes,
     )
 
 

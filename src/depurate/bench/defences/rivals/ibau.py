@@ -91,12 +91,9 @@ class ImplicitUnlearning:
         weights = list(net.parameters())
         at = delta.detach().requires_grad_(True)
         images = given.images[part]
-        patch = (
-            images.new_zeros(len(part), 1, 1, 1).index_fill(0, marked.to(images.device), 1.0)
-            * given.unit
-            * at
-        )
-        outer = cross_entropy(net(images + patch), given.labels[part])
+        carried = images.new_zeros(len(part), 1, 1, 1)
+        carried[marked] = given.unit
+        outer = cross_entropy(net(images + carried * at), given.labels[part])
         slope, *direct = torch.autograd.grad(outer, [at, *weights])
         inner = self._inner(net, given.images[first], given.labels[first], at, given.unit)
         (ascent,) = torch.autograd.grad(inner, at, create_graph=True)
