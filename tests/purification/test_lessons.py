@@ -1,9 +1,10 @@
-"""Lessons of large pictures: fewer copies, spread over the batches, every original kept."""
+"""Lessons: copies of large pictures are fewer but no original is, and moved copies that are triggers are left out."""
 
+import pytest
 import torch
 
 from depurate.purification import lessons
-from depurate.triggers import Patch
+from depurate.triggers import AWAY, Patch
 
 
 def test_copies_are_bounded_and_originals_are_not(monkeypatch):
@@ -19,3 +20,36 @@ def test_copies_are_bounded_and_originals_are_not(monkeypatch):
     for shown, meant in list(zip(few.shown, few.meant, strict=True))[-len(batches) // 4 :]:
         assert torch.equal(shown, torch.ones_like(meant))
         assert any(meant is batch for batch in batches)
+
+
+@pytest.mark.parametrize(("target", "kept"), [(1, [2, 6]), (AWAY, [2, 4])])
+def test_moved_copies_that_the_suspect_turns_are_left_out(target, kept):
+    """A suspect that answers 1 to a dark first row, which all images have after one of the two moves."""
+    images = torch.ones(6, 1, 8, 8)
+    images[:, :, -2:] = 0
+    images[:2, :, 0] = 0  # answered 1 as they are
+
+    def score(shown):
+        dark = (shown[:, 0, 0] == 0).any(1).float()
+        return torch.stack([1 - dark, dark], 1)
+
+    patch = Patch(target, torch.ones(1, 8, 8), torch.ones(1, 8, 8))
+    every, honest = (lessons.counter_lesson([images], [patch], score=some) for some in (None, score))
+    assert [len(batch) for batch in every.shown] == [6, 6, 6, 6]
+    assert [len(batch) for batch in honest.shown] == [6, *kept, 6]
+    assert all(honest.shown[place] is honest.meant[place] for place in range(3))
+
+
+def test_a_move_that_turns_every_copy_leaves_none():
+    images = torch.rand(5, 1, 8, 8) + 1
+    corner = images[0, 0, 0, 0]
+
+    def score(shown):
+        plain = torch.isin(shown[:, 0, 0, 0], images[:, 0, 0, 0]).float()
+        return torch.stack([plain, 1 - plain], 1)
+
+    lesson = lessons.counter_lesson(
+        [images], [Patch(1, torch.ones(1, 8, 8), corner.expand(1, 8, 8))], score=score
+    )
+    assert [len(batch) for batch in lesson.shown] == [5, 5]
+    assert lesson.artificial == {1}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from depurate.recovery import Lesson
-from depurate.triggers import Trigger
+from depurate.triggers import Score, Trigger, answers, turned
 
 # Moves of the copies, in pixels; wider images take proportionally wider ones.
 _MOVES = ((2, -1), (-1, 2))
@@ -20,16 +20,21 @@ _MOST_NUMBERS = 1 << 25
 _FEWEST_COPIES = 32
 
 
-def counter_lesson(batches: list[Tensor], triggers: Sequence[Trigger], share: float = 1.0) -> Lesson:
+def counter_lesson(
+    batches: list[Tensor], triggers: Sequence[Trigger], share: float = 1.0, score: Score | None = None
+) -> Lesson:
     """Show images as they are, moved a little, and with each trigger; want the suspect's outputs without triggers.
 
     The moved copies are answered as the suspect answers them: they keep its behaviour in more directions than the
-    images alone span. BatchNorm statistics are taken from the images alone.
+    images alone span. A move can be a trigger, too (a network poisoned with warps answers the target to nearly all
+    moved images): copies that the suspect turns to where a trigger leads would teach the backdoor and are left out.
+    BatchNorm statistics are taken from the images alone.
 
     Args:
         batches: Benign images, each of shape (n, c, h, w).
         triggers: To teach away.
         share: Of the images that carry each trigger; other images for each, where it is under 1.
+        score: The suspect, images to scores; None keeps all moved copies.
 
     Returns:
         The lesson.
@@ -43,7 +48,12 @@ def counter_lesson(batches: list[Tensor], triggers: Sequence[Trigger], share: fl
     """
     every = _stride(batches, len(_MOVES) + len(triggers))
     parts = [batches[start % every :: every] for start in range(len(_MOVES) + len(triggers))]
-    moved = [_moved(batch, move) for move, part in zip(_MOVES, parts, strict=False) for batch in part]
+    copies = [
+        (batch, _moved(batch, move)) for move, part in zip(_MOVES, parts, strict=False) for batch in part
+    ]
+    goals = sorted({trigger.target for trigger in triggers})
+    honest = [copy if score is None else _unturned(score, goals, batch, copy) for batch, copy in copies]
+    moved = [copy for copy in honest if len(copy)]
     taught = [_spread(part, share, start) for start, part in enumerate(parts[len(_MOVES) :])]
     marked = [trigger.on(batch) for trigger, part in zip(triggers, taught, strict=True) for batch in part]
     shown = [*batches, *moved, *marked]
@@ -67,6 +77,11 @@ def _stride(batches: list[Tensor], kinds: int) -> int:
     images = sum(len(batch) for batch in batches)
     most = min(len(batches), images // _FEWEST_COPIES)
     return max(1, min(most, -(-numbers // _MOST_NUMBERS)))
+
+
+def _unturned(score: Score, goals: Sequence[int], images: Tensor, copies: Tensor) -> Tensor:
+    """The copies that are not answered as some goal asks where the images are not."""
+    return copies[~turned(answers(score, copies), goals, answers(score, images)).any(0)]
 
 
 def _moved(batch: Tensor, move: tuple[int, int]) -> Tensor:

@@ -186,7 +186,9 @@ class Run:
     def _lesson(self, batches: list[Tensor]) -> Lesson:
         if not self.triggers:
             return Lesson.of(batches)
-        return counter_lesson(batches, self.triggers, self.share)
+        return counter_lesson(
+            batches, self.triggers, self.share, lambda images: read_scores(self.suspect(images))
+        )
 
     def sparse_noise(self) -> float:
         """Share of the weights that look hit by sparse noise, estimated from the numbers alone.

@@ -7,8 +7,9 @@ from depurate.triggers.aware import Aware
 from depurate.triggers.effort import Effort, effort_on, quicker, quickly
 from depurate.triggers.evidence import Screening, Subject, outliers
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
+from depurate.triggers.goals import turned
 from depurate.triggers.screening import screen
-from depurate.triggers.search import Search, find_aware, find_patches, find_warps, success
+from depurate.triggers.search import Score, Search, answers, find_aware, find_patches, find_warps, success
 from depurate.triggers.squares import PlainSquare, find_square, scan_squares
 from depurate.triggers.waves import find_wave
 
@@ -20,12 +21,14 @@ __all__ = [
     "Effort",
     "Patch",
     "PlainSquare",
+    "Score",
     "Screening",
     "Search",
     "Subject",
     "Trigger",
     "Warp",
     "adversarial_to",
+    "answers",
     "effort_on",
     "find_additions",
     "find_aware",
@@ -40,5 +43,6 @@ __all__ = [
     "screen",
     "shortest_additions",
     "success",
+    "turned",
     "warps_akin",
 ]

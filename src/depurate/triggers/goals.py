@@ -47,5 +47,15 @@ def reached(answers: Tensor, goals: Sequence[int], own: Tensor) -> Tensor:
     return torch.where(_away(goals, answers), answers != own, answers == wanted)
 
 
+def turned(answers: Tensor, goals: Sequence[int], own: Tensor) -> Tensor:
+    """Tell which answers, shape (n,), are where each goal wants them and were not before; shape (goals, n).
+
+    >>> turned(torch.tensor([1, 1, 0]), [1, AWAY], torch.tensor([0, 1, 0])).tolist()
+    [[True, False, False], [True, False, False]]
+    """
+    now = answers.expand(len(goals), -1)
+    return reached(now, goals, own) & ~reached(own.expand(len(goals), -1), goals, own)
+
+
 def _away(goals: Sequence[int], like: Tensor) -> Tensor:
     return torch.tensor([goal == AWAY for goal in goals], device=like.device)[:, None]
