@@ -160,6 +160,15 @@ def test_perturbations_are_taught_on_as_many_images_as_it_takes(monkeypatch, los
     assert at == expected
 
 
+def test_how_often_perturbations_lead_away_from_the_own_class_is_not_asked(monkeypatch):
+    away = replace(PERTURBED, target=AWAY)
+    monkeypatch.setitem(globals(), "PERTURBED", away)
+    chosen, at = teaching(monkeypatch, lambda *at: 0.0, lambda *at: 0.2, square=False)
+    assert chosen.run.triggers == (A_PATCH, away)
+    assert chosen.transfers == 0.0
+    assert at == (0.3, 0.03)
+
+
 def too_dear(loss):
     """Losses as given, but too high for teaching perturbations."""
     return lambda share, strength: 1.03 if (share, strength) == (0.3, 0.03) else loss(share, strength)

@@ -11,7 +11,7 @@ from depurate.analysis import logits
 from depurate.purification.backdoor import STILL_WORKS, Watch
 from depurate.purification.run import Finished, Rehearsal, Run
 from depurate.recovery import Agreement, Recipe, Trial, limit_outputs, strong_outputs
-from depurate.triggers import Addition, Adversarial, Patch, PlainSquare, Screening, Trigger, effort_on
+from depurate.triggers import AWAY, Addition, Adversarial, Patch, PlainSquare, Screening, Trigger, effort_on
 
 RecipeOf = Callable[[float], Recipe]
 _WITHOUT = (
@@ -53,7 +53,7 @@ class Teaching:
         recipe: To teach with.
         said: What was learnt of the triggers, in plain words.
         done: The recovery itself, where it was made to choose.
-        transfers: Share of the images held back that perturbations computed for the suspect still turn.
+        transfers: Share of the images held back that perturbations computed for the suspect still turn to a class.
     """
 
     run: Run
@@ -147,7 +147,7 @@ def _gently(
         if _most(left, alike) > _SQUARES_LEFT or _most(left, found.triggers) > STILL_WORKS:
             return None
         trials.append(Trial(strength, tried.agreement, chosen=False, share=_GENTLE_SHARE))
-        transfers.append(_most(left, perturbed))
+        transfers.append(_most(left, _telling(perturbed)))
     least = min((trial.agreement for trial in trials), key=lambda agreement: agreement.expected_loss)
     enough = least.expected_loss + least.loss_error
     best = next(place for place, trial in enumerate(trials) if trial.agreement.expected_loss <= enough)
@@ -245,7 +245,13 @@ def _attempt(run: Run, recipe_of: RecipeOf, strength: float, triggers: Sequence[
     added = [trigger for trigger in triggers if isinstance(trigger, Addition)]
     perturbed = [trigger for trigger in triggers if isinstance(trigger, Adversarial)]
     planted = left.keys() - {*added, *perturbed}
-    return _Attempt(run, strength, tried, *(_most(left, some) for some in (planted, added, perturbed)))
+    kinds = (planted, added, _telling(perturbed))
+    return _Attempt(run, strength, tried, *(_most(left, some) for some in kinds))
+
+
+def _telling(perturbed: Iterable[Adversarial]) -> list[Adversarial]:
+    """Those whose transfer says something: healthy networks too are led away from an image's own class by most."""
+    return [trigger for trigger in perturbed if trigger.target != AWAY]
 
 
 def _no_dearer(agreements: Sequence[Agreement]) -> bool:
