@@ -53,3 +53,16 @@ def test_a_move_that_turns_every_copy_leaves_none():
     )
     assert [len(batch) for batch in lesson.shown] == [5, 5]
     assert lesson.artificial == {1}
+
+
+def test_copies_of_a_move_that_turns_few_images_are_all_kept():
+    images = torch.ones(10, 1, 8, 8)
+    images[:2, :, -2:] = 0  # a fifth, which is not more than is taken for chance
+
+    def score(shown):
+        dark = (shown[:, 0, 0] == 0).any(1).float()
+        return torch.stack([1 - dark, dark], 1)
+
+    patch = Patch(1, torch.ones(1, 8, 8), torch.ones(1, 8, 8))
+    lesson = lessons.counter_lesson(list(images.split(5)), [patch], score=score)
+    assert [len(batch) for batch in lesson.shown] == [5] * 8
