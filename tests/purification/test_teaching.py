@@ -93,7 +93,7 @@ ANOTHER = Addition(1, torch.zeros(2, 6, 6), -torch.ones(2, 1, 1), torch.ones(2, 
 PERTURBED = Adversarial(1, lambda images: images.flatten(1), -torch.ones(2, 1, 1), torch.ones(2, 1, 1), 2.0)
 
 
-def teaching(monkeypatch, loss, left, square):
+def teaching(monkeypatch, loss, left, square, perturbed=PERTURBED):
     """Choose with losses and leftovers as given for (share, strength), and a plain square or none."""
 
     def rehearse(run, recipe, what, checked):
@@ -104,7 +104,7 @@ def teaching(monkeypatch, loss, left, square):
     monkeypatch.setattr(Run, "rehearse", rehearse)
     squares = (PlainSquare(A_SQUARE, (ELSEWHERE,)),) if square else ()
     monkeypatch.setattr(Watch, "squares", lambda self, suspect, found: squares)
-    monkeypatch.setattr(Watch, "lessons", lambda self, suspect, found: (*found.triggers, PERTURBED))
+    monkeypatch.setattr(Watch, "lessons", lambda self, suspect, found: (*found.triggers, perturbed))
     monkeypatch.setattr(Watch, "additions", lambda self, suspect, found: (ANOTHER,))
     run, found = a_run(), Screening((0, 1, 2), (9.0,) * 3, (1,), (A_PATCH,))
     watch = Watch(run.benign.images, Search(), run.progress)
@@ -162,8 +162,7 @@ def test_perturbations_are_taught_on_as_many_images_as_it_takes(monkeypatch, los
 
 def test_how_often_perturbations_lead_away_from_the_own_class_is_not_asked(monkeypatch):
     away = replace(PERTURBED, target=AWAY)
-    monkeypatch.setitem(globals(), "PERTURBED", away)
-    chosen, at = teaching(monkeypatch, lambda *at: 0.0, lambda *at: 0.2, square=False)
+    chosen, at = teaching(monkeypatch, lambda *at: 0.0, lambda *at: 0.2, square=False, perturbed=away)
     assert chosen.run.triggers == (A_PATCH, away)
     assert chosen.transfers == 0.0
     assert at == (0.3, 0.03)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -52,8 +53,9 @@ def counter_lesson(
     every = _stride(batches, len(_MOVES) + len(triggers))
     parts = [batches[start % every :: every] for start in range(len(_MOVES) + len(triggers))]
     goals = sorted({trigger.target for trigger in triggers})
+    asked = None if score is None else cache(partial(answers, score))  # most batches are moved more than once
     moved = [
-        copy for move, part in zip(_MOVES, parts, strict=False) for copy in _copies(part, move, goals, score)
+        copy for move, part in zip(_MOVES, parts, strict=False) for copy in _copies(part, move, goals, asked)
     ]
     taught = [_spread(part, share, start) for start, part in enumerate(parts[len(_MOVES) :])]
     marked = [trigger.on(batch) for trigger, part in zip(triggers, taught, strict=True) for batch in part]
@@ -81,14 +83,17 @@ def _stride(batches: list[Tensor], kinds: int) -> int:
 
 
 def _copies(
-    batches: list[Tensor], move: tuple[int, int], goals: Sequence[int], score: Score | None
+    batches: list[Tensor],
+    move: tuple[int, int],
+    goals: Sequence[int],
+    asked: Callable[[Tensor], Tensor] | None,
 ) -> list[Tensor]:
     """Moved copies, without those that the move turns to a goal if it turns many."""
     copies = [_moved(batch, move) for batch in batches]
-    if score is None:
+    if asked is None:
         return copies
     pairs = zip(batches, copies, strict=True)
-    turns = [turned(answers(score, copy), goals, answers(score, batch)) for batch, copy in pairs]
+    turns = [turned(asked(copy), goals, asked(batch)) for batch, copy in pairs]
     often = torch.cat(turns, 1).double().mean(1, keepdim=True) > _TURNED
     left = (copy[~(turn & often).any(0)] for copy, turn in zip(copies, turns, strict=True))
     return [copy for copy in left if len(copy)]

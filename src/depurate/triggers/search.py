@@ -12,7 +12,7 @@ from depurate.triggers.aware import AwareCandidates
 from depurate.triggers.candidates import Candidates, PatchCandidates, WarpCandidates
 from depurate.triggers.effort import effort_on
 from depurate.triggers.forms import Trigger
-from depurate.triggers.goals import misses, reached, turned
+from depurate.triggers.goals import misses, reached
 
 Score = Callable[[Tensor], Tensor]
 Step = Callable[[int, int], None]
@@ -147,10 +147,10 @@ def success(
         with torch.no_grad():
             shown, goal = trigger.on(images), [trigger.target]
         others = ~reached(own[None], goal, own)[0]
-        reaching = turned(answers(score, shown), goal, own)[0]
+        turned = reached(answers(score, shown)[None], goal, own)[0]
         if unmoved is not None:
-            reaching &= answers(unmoved, shown) == theirs
-        shares.append(float(reaching[others].double().mean()) if others.any() else 0.0)
+            turned &= answers(unmoved, shown) == theirs
+        shares.append(float(turned[others].double().mean()) if others.any() else 0.0)
     return shares
 
 
