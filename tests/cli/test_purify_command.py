@@ -51,6 +51,13 @@ def test_a_device_that_is_not_there_is_named_before_anything_is_read(work):
     assert "pure.safetensors" not in work.files()
 
 
+def test_a_device_without_enough_memory_ends_in_one_line_that_says_what_takes_less(work):
+    done = work.purify("--out", "pure.safetensors", arch="greedy")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "device 'cpu': out of memory with images of shape (" in done.stderr and "--limit" in done.stderr
+    assert "pure.safetensors" not in work.files()
+
+
 def test_output_goes_beside_the_suspect_unless_told_otherwise(work):
     assert work.purify("--strength", "0.1").returncode == 0
     assert "suspect-purified.safetensors" in work.files()

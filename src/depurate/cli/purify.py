@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.text import Text
 from torch import Tensor, nn
@@ -78,7 +81,7 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
     anchor = None if settings.anchor is None else read_checkpoint(settings.anchor)
     told = Console(stderr=True)
     images, source, skipped = _images(settings, model)
-    with progress_bars(told) as progress:
+    with progress_bars(told) as progress, _told_of_memory(settings, images):
         result = purify(
             model.to(device),
             images.to(device),
@@ -99,6 +102,18 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
     written = [path for path in (target, outputs.report, outputs.json) if path is not None]
     console.print(Text(f"written: {', '.join(map(str, written))} ({result.record.seconds:.1f} s)"))
     return int(settings.method == "exact" and result.record.guarantee is not Guarantee.EXACT)
+
+
+@contextmanager
+def _told_of_memory(settings: Settings, images: Tensor) -> Iterator[None]:
+    """Turn running out of a GPU's memory into an error that says what takes less."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"device {settings.device!r}: out of memory with images of shape {tuple(images.shape)}; fewer of them "
+            "(--limit), smaller ones (--size) or --device cpu take less"
+        ) from error
 
 
 def _check_outputs(target: Path, outputs: Outputs, suspect: Checkpoint, settings: Settings) -> None:
