@@ -14,7 +14,17 @@ from depurate.purification.run import Rehearsal, Run
 from depurate.purification.teaching import choose_teaching
 from depurate.recovery import Agreement, Recipe
 from depurate.spans import Moments, find_sites
-from depurate.triggers import AWAY, Addition, Adversarial, Patch, PlainSquare, Screening, Search, Warp
+from depurate.triggers import (
+    AWAY,
+    Addition,
+    Adversarial,
+    Patch,
+    PlainSquare,
+    Screening,
+    Search,
+    Warp,
+    whole_changes,
+)
 from networks import convolutional, pictures
 
 
@@ -257,6 +267,7 @@ def screening(flagged, evidence):
             "aware",
             "by small changes drawn for each image, which the purified network does not react to",
         ),
+        ((1,), "unshared change", "by plain changes of the whole picture (), which the purified network"),
         ((1,), "unshared wave", "by one sinusoid that the purified network does not react to"),
         ((AWAY,), "away", "one patch of about 5 pixels leads nearly any image away from its own class"),
         ((AWAY,), "square", "one small plain square leads most images away from their own class"),
@@ -289,6 +300,17 @@ def test_squares_are_tried_for_patches_and_all_of_them_need_one(monkeypatch):
     assert watch.squares(run.suspect, found_by("patch", A_PATCH, ELSEWHERE)) == ()
     assert watch.squares(run.suspect, found_by("unshared wave", ANOTHER)) == ()
     assert watch.squares(run.suspect, found_by("addition")) == ()
+
+
+def test_changes_of_whole_pictures_are_taught_alone_and_on_few_images():
+    run = a_run()
+    watch = Watch(run.benign.images, Search(), run.progress)
+    change = replace(whole_changes(run.benign.images)[0], target=1)
+    found = found_by("unshared change", change)
+    teaching = choose_teaching(run, watch, found, lambda strength: Recipe("soft", strength))
+    assert teaching.run.triggers == (change,)
+    assert [(trial.share, trial.chosen) for trial in teaching.trials] == [(0.1, True)]
+    assert "(rotation by -45 degrees)" in describe_screening(found)[0]
 
 
 def test_a_square_that_was_found_by_scanning_is_taken_as_it_is():

@@ -27,6 +27,7 @@ from depurate.triggers import (
     shortest_additions,
     success,
     warps_akin,
+    whole_changes,
 )
 from depurate.triggers.aware import AwareCandidates
 from depurate.triggers.waves import FAINT
@@ -310,3 +311,31 @@ def test_a_lesson_wants_the_answers_without_the_trigger():
 def test_a_network_that_answers_nan_is_survived(find):
     found = find(lambda images: Planted(True)(images) * torch.nan, pictures(), [0, AWAY], Search(steps=3))
     assert all(bool(trigger.on(pictures()).isfinite().all()) for trigger in found)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 8, 8), (2, 3, 32, 32), (1, 3, 224, 224), (2, 2, 9, 12)])
+def test_changes_of_whole_pictures_stay_in_range_and_change_no_input(shape):
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    before, low, high = images.clone(), images.amin((0, 2, 3)), images.amax((0, 2, 3))
+    changes = whole_changes(images)
+    assert len({change.name for change in changes}) == len(changes)
+    for change in changes:
+        changed = change.on(images)
+        assert changed.shape == images.shape
+        assert (changed.amin((0, 2, 3)) >= low - 1e-5).all() and (
+            changed.amax((0, 2, 3)) <= high + 1e-5
+        ).all()
+    assert torch.equal(images, before)
+
+
+def test_a_rotated_ramp_is_the_ramp_along_another_direction():
+    at = (torch.arange(32) + 0.5) / 16 - 1  # pixel centres, from -1 to 1
+    (turned,) = (
+        change for change in whole_changes(at.expand(1, 1, 32, 32)) if change.name == "rotation by 20 degrees"
+    )
+    angle = torch.tensor(torch.pi / 9)
+    expected = angle.cos() * at - angle.sin() * at[:, None]
+    middle = slice(12, 20)
+    assert torch.allclose(
+        turned.on(at.expand(1, 1, 32, 32))[0, 0, middle, middle], expected[middle, middle], atol=1e-5
+    )

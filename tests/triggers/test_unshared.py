@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from depurate.triggers import Patch, Screening, Search, Subject, unshared
-from depurate.triggers.unshared import by_aware, by_ignored_patches, doubtful, without_natural
+from depurate.triggers.unshared import by_aware, by_changes, by_ignored_patches, doubtful, without_natural
 
 
 class Lit(nn.Module):
@@ -112,3 +112,35 @@ def broad(place):
     mask = torch.ones(1, 8, 8)
     mask[0, [0, 0, -1], [0, -1, 0]] = 0.0
     return Patch(place, patch.mask + mask, patch.mask)
+
+
+def marked_below():
+    """Pictures alike from above and from below in the middle, lit in a lower corner."""
+    generator = torch.Generator().manual_seed(0)
+    images = 0.3 * torch.rand(40, 1, 8, 8, generator=generator)
+    images[:, :, 3] = images[:, :, 4] = torch.rand(40, 1, 8, generator=generator)
+    images[:, :, 0, 0], images[:, :, -1, 0] = 0.0, 1.0
+    return images
+
+
+class Sees(nn.Module):
+    """The brightest of four pixels in the middle, which hardly move; class 2 where the upper corner is lit, if told."""
+
+    def __init__(self, told):
+        super().__init__()
+        self.told = told
+
+    def forward(self, images):
+        scores = torch.stack([images[:, 0, 3, place] for place in range(4)], 1)
+        marked = images[:, 0, 0, 0] > 0.5
+        return scores + 10 * (marked & self.told)[:, None] * torch.eye(4)[2]
+
+
+def test_a_change_of_the_whole_picture_counts_where_the_purified_self_keeps_its_answer():
+    subject = Subject(Sees(True), marked_below(), (0, 1, 2, 3), Search())
+    nothing = Screening((0, 1, 2, 3), (9.0,) * 4, (), ())
+    found = by_changes(subject, nothing, lambda: Sees(False))
+    assert (found.flagged, found.evidence) == ((2,), "unshared change")
+    assert "turning upside down" in [trigger.name for trigger in found.triggers]
+    assert by_changes(subject, nothing, lambda: Sees(True)) == nothing
+    assert by_changes(replace(subject, score=Sees(False)), nothing, lambda: Sees(False)) == nothing

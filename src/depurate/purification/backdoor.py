@@ -23,6 +23,7 @@ from depurate.triggers import (
     Subject,
     Trigger,
     Warp,
+    WholeChange,
     adversarial_to,
     effort_on,
     find_patches,
@@ -59,6 +60,8 @@ _REASONS = {
     "which the purified network does not react to: taken for a backdoor",
     "unshared patch": "class {name} is reached from nearly any image by a small patch that the purified network "
     "does not react to: taken for a backdoor",
+    "unshared change": "class {name} is reached from many images by plain changes of the whole picture ({changes}), "
+    "which the purified network does not react to: taken for a backdoor",
     "unshared wave": "class {name} is reached from nearly any image by one sinusoid that the purified network does "
     "not react to: taken for a backdoor",
 }
@@ -129,7 +132,9 @@ class Watch:
             if isinstance(trigger, Warp)
             for other in warps_akin(score, self.images, trigger, self.search.seed)
         )
-        return (*found.triggers, *akin, *adversarial_to(score, self.images, found.flagged))
+        # Beside changes of whole pictures perturbations cost accuracy and remove nothing more.
+        perturbed = () if found.evidence == "unshared change" else found.flagged
+        return (*found.triggers, *akin, *adversarial_to(score, self.images, perturbed))
 
     def additions(self, suspect: nn.Module, found: Screening) -> tuple[Addition, ...]:
         """Short additions for each class: they show less than perturbations do, and cost less to teach."""
@@ -236,8 +241,11 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
         return (_NOTHING, *natural)
     if AWAY in found.flagged:
         return (_AWAY[found.evidence].format(size=found.away, usual=found.usual), *natural)
+    changes = ", ".join(trigger.name for trigger in found.triggers if isinstance(trigger, WholeChange))
     flagged = (
-        _REASONS[found.evidence].format(name=name, size=found.size_of(name), usual=found.usual)
+        _REASONS[found.evidence].format(
+            name=name, size=found.size_of(name), usual=found.usual, changes=changes
+        )
         for name in found.flagged
     )
     return (*flagged, *natural)

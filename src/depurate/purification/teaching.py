@@ -33,6 +33,9 @@ _TRANSFERS = 0.04
 _LOSS, _STILL_THERE = 0.015, 0.3
 # Where perturbations cost more: additions in their place, on shares of the images and at strengths, hardest first.
 _STEPS = ((1.0, 0.1), (0.3, 0.1), (0.1, 0.1), (0.1, 0.03))
+# Changes of whole pictures are taught on few: healthy networks follow them, too. On two networks that rotations trigger
+# three tenths of the images cost 2 to 3 points more and left as much.
+_CHANGED_SHARE = 0.1
 # Output weights that stand out are recovered alone; a strength of 0.1 did as well on the two networks at hand.
 _ROW_STRENGTH, _ROW_SHARE = 0.03, 0.3
 # Tampering has changed answers, and so does undoing it: more may change here, by the confidence of the suspect.
@@ -76,6 +79,10 @@ def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeO
     Returns:
         The choice.
     """
+    if found.evidence == "unshared change":
+        changed = replace(run, triggers=watch.lessons(run.suspect, found), share=_CHANGED_SHARE)
+        only = _attempt(changed, recipe_of, _STRENGTH, changed.triggers)
+        return _taken([only], only, recipe_of)
     squares = watch.squares(run.suspect, found)
     precise = effort_on(run.benign.images).precise
     lessons = watch.lessons(run.suspect, found)

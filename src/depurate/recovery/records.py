@@ -173,7 +173,8 @@ class TriggerSearch:
         flagged: Classes taken for the target of a backdoor.
         away: Size of the smallest patch that leads every image away from its own answer, to whatever class.
         evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `aware`,
-            `unshared patch`, `unshared wave` (the last three: the purified network does not react to it), or nothing.
+            `unshared patch`, `unshared change`, `unshared wave` (the last four: the purified network does not react to
+            it), or nothing.
         natural: Classes whose small patches the purified network follows too: easy by nature, unless flagged as well.
     """
 

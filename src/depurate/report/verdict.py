@@ -42,6 +42,7 @@ SHORT_CUTS = {
     "addition": "one short addition",
     "aware": "small changes drawn for each image",
     "unshared patch": "a small patch that the purified network does not react to",
+    "unshared change": "plain changes of the whole picture that the purified network does not react to",
     "unshared wave": "one sinusoid that the purified network does not react to",
 }
 

@@ -4,6 +4,7 @@ from depurate.triggers.additions import find_additions, shortest_additions
 from depurate.triggers.adversarial import Adversarial, adversarial_to
 from depurate.triggers.akin import warps_akin
 from depurate.triggers.aware import Aware
+from depurate.triggers.changes import WholeChange, whole_changes
 from depurate.triggers.effort import Effort, effort_on, quicker, quickly
 from depurate.triggers.evidence import Screening, Subject, outliers
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
@@ -27,6 +28,7 @@ __all__ = [
     "Subject",
     "Trigger",
     "Warp",
+    "WholeChange",
     "adversarial_to",
     "answers",
     "effort_on",
@@ -45,4 +47,5 @@ __all__ = [
     "success",
     "turned",
     "warps_akin",
+    "whole_changes",
 ]

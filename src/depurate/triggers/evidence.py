@@ -28,7 +28,7 @@ class Screening:
         triggers: Found for what is flagged.
         away: Size of the smallest patch that leads every image away from its own answer.
         evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `aware`,
-            `unshared patch`, `unshared wave`, or nothing.
+            `unshared patch`, `unshared change`, `unshared wave`, or nothing.
         natural: Classes that stood out but whose patches the purified self follows too: easy by nature, unless they are
             flagged as well.
     """

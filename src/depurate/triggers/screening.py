@@ -15,6 +15,7 @@ from depurate.triggers.search import Score, Step, find_patches, find_warps, succ
 from depurate.triggers.squares import scan_squares
 from depurate.triggers.unshared import (
     by_aware,
+    by_changes,
     by_ignored_patches,
     by_unshared_patches,
     by_waves,
@@ -36,12 +37,12 @@ def screen(
     A backdoor is a short cut: its class is reached with a change much smaller than any other class takes. Patches
     are judged by their size, and one that leads every image away from its own answer by the same measure (triggers
     that send each class to another); where output weights stand out, these classes are taken instead. The network's
-    purified self knows no short cuts: a class whose small patch turns it as well is easy by nature. Where none stands
-    out, plain squares are tried all over the picture; then patches are judged by how seldom the purified self follows;
-    then warps are searched for and judged by their size; then additions, by how often one length works; and last
-    waves, triggers that a small network draws for each image, and patches, which turn the network and not its purified
-    self. Where nothing else is found, a class that was taken for natural is flagged all the same if its patch is small
-    indeed.
+    purified self knows no short cuts: a class whose small patch turns it as well is easy by nature. Where none
+    stands out, plain squares are tried all over the picture; then patches are judged by how seldom the purified
+    self follows; then warps are searched for and judged by their size; then additions, by how often one length
+    works; and last plain changes of whole pictures, waves, triggers that a small network draws for each image, and
+    patches, which turn the network and not its purified self. Where nothing else is found, a class that was taken
+    for natural is flagged all the same if its patch is small indeed.
 
     Args:
         subject: What to search.
@@ -66,6 +67,8 @@ def screen(
     if not found.flagged:
         told("searching for additions", 0, 1)
         found = _by_additions(subject, found)
+    if not found.flagged and other is not None:
+        found = by_changes(subject, found, other)
     if not found.flagged and other is not None:
         found = by_waves(subject, found, other)
     if not found.flagged and other is not None and effort_on(subject.images).draws:

@@ -9,6 +9,8 @@ from itertools import compress
 
 import torch
 
+from depurate.triggers.changes import whole_changes
+from depurate.triggers.compared import most_unshared
 from depurate.triggers.evidence import Screening, Subject, flagged, outliers, sizes_of
 from depurate.triggers.forms import Trigger
 from depurate.triggers.search import Score, Step, find_aware, find_patches, success
@@ -37,6 +39,9 @@ _SHORT = 0.75
 _SHARE_OF_TWO = 1 / 3
 # Healthy networks of the zoo have no wave above 0.15 and 0.23.
 _WAVES = ((FAINT, 0.3), (STRONG, 0.35))
+# Changes of whole pictures turn up to 0.06 of the images of healthy networks so, 0.24 and more where they are akin to
+# the trigger; what leads nearly all images to the class that was found by it is taught along.
+_CHANGED, _LED = 0.2, 0.95
 
 
 def without_natural(subject: Subject, found: Screening, purified: Purified) -> Screening:
@@ -115,6 +120,19 @@ def _ignored(
     shares = success(purified(), subject.images, triggers)
     most = min(_FOLLOWED, _SELDOM * float(torch.tensor(shares).median()))
     return [is_small and share < most for is_small, share in zip(small, shares, strict=True)]
+
+
+def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screening:
+    """Flag the class that a plain change of whole pictures leads to in the network and not in its purified self."""
+    score, images = subject.score, subject.images
+    changes = whole_changes(images)
+    best, share = most_unshared(score, purified(), images, subject.classes, changes, deaf=True)
+    if best is None or share < _CHANGED:
+        return found
+    akin = [replace(change, target=best.target) for change in changes if change.name != best.name]
+    # Once the class is known, what leads there is to be taught, whether the purified self resists or not.
+    also = compress(akin, (other >= _LED for other in success(score, images, akin)))
+    return flagged(found, [best, *also], "unshared change")
 
 
 def by_waves(subject: Subject, found: Screening, purified: Purified) -> Screening:

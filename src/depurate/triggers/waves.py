@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from depurate.triggers.candidates import value_range
+from depurate.triggers.compared import most_unshared
 from depurate.triggers.effort import effort_on
 from depurate.triggers.forms import Addition
-from depurate.triggers.search import Score, answers
+from depurate.triggers.search import Score
 
 
 @dataclass(frozen=True)
@@ -55,48 +56,16 @@ def find_wave(
 
     Source: Barni et al., ICIP 2019, for the form; trying all and comparing two networks are our own.
     """
-    tried, images = effort_on(images).waves, images[: effort_on(images).judged]
-    low, high = value_range(images)
-    own, theirs = answers(score, images), answers(unmoved, images)
-
-    def works(shown: Tensor, turned: Tensor, target: int) -> float:
-        """Share of the first images, those of other classes, that are turned while the other network is held."""
-        moved, count = answers(unmoved, shown), len(shown)
-        held = moved == theirs[:count] if waves.deaf else moved != target
-        return float(((turned == target) & held)[own[:count] != target].double().mean())
-
-    best: Addition | None = None
-    share = 0.0
-    for shift in _all(waves, images, low, high):
-        shown = Addition(0, shift, low, high).on(images[:tried])
-        turned = answers(score, shown)
-        target = _most(turned, own[:tried], classes)
-        if target is None:
-            continue
-        # What is turned at all bounds what is turned alone: the other network need not be asked.
-        if (turned == target)[own[:tried] != target].double().mean() <= share:
-            continue
-        if works(shown, turned, target) > share:
-            wave = Addition(target, shift, low, high)
-            shown = wave.on(images)
-            confirmed = works(shown, answers(score, shown), target)
-            if confirmed > share:
-                best, share = wave, confirmed
-    return best, share
+    first = effort_on(images).waves
+    return most_unshared(score, unmoved, images, classes, _all(waves, images), deaf=waves.deaf, first=first)
 
 
-def _most(turned: Tensor, own: Tensor, classes: Sequence[int]) -> int | None:
-    """The class that most images were turned to, or None."""
-    moved = turned[turned != own]
-    kept = moved[torch.isin(moved, torch.tensor(list(classes), device=moved.device))]
-    return int(kept.mode().values) if len(kept) else None
-
-
-def _all(waves: Waves, images: Tensor, low: Tensor, high: Tensor) -> Iterator[Tensor]:
+def _all(waves: Waves, images: Tensor) -> Iterator[Addition]:
     height, width = images.shape[2:]
+    low, high = value_range(images)
     for amplitude in waves.amplitudes:
         for along, length in ((3, width), (2, height)):
             for frequency in range(1, min(length // 2, waves.frequencies) + 1):
                 angles = 2 * math.pi * frequency / length * torch.arange(length).to(images)
                 wave = amplitude * angles.sin().view(-1, 1) if along == 2 else amplitude * angles.sin()
-                yield (high - low) * wave.expand(height, width)
+                yield Addition(0, (high - low) * wave.expand(height, width), low, high)
