@@ -66,11 +66,12 @@ def most_unshared(
         # What is turned at all bounds what is turned alone: the other network need not be asked.
         if (turned == target)[own[:few] != target].double().mean() <= share:
             continue
-        if works(shown, turned, target) > share:
+        alone = works(shown, turned, target)
+        if alone > share and few < len(images):
             shown = candidate.on(images)
-            confirmed = works(shown, answers(score, shown), target)
-            if confirmed > share:
-                best, share = replace(candidate, target=target), confirmed
+            alone = works(shown, answers(score, shown), target)
+        if alone > share:
+            best, share = replace(candidate, target=target), alone
     return best, share
 
 

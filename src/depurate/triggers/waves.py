@@ -56,7 +56,7 @@ def find_wave(
 
     Source: Barni et al., ICIP 2019, for the form; trying all and comparing two networks are our own.
     """
-    first = effort_on(images).waves
+    first, images = effort_on(images).waves, images[: effort_on(images).judged]
     return most_unshared(score, unmoved, images, classes, _all(waves, images), deaf=waves.deaf, first=first)
 
 
