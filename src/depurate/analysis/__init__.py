@@ -1,7 +1,7 @@
 """Before and after recovery: noise analysis, agreement on benign images, the account of each layer, failure signs."""
 
 from depurate.analysis.agreement import compare, logits, read_scores
-from depurate.analysis.layers import describe, settled
+from depurate.analysis.layers import describe, distilled, settled
 from depurate.analysis.noise import TensorFinding, inspect_state
 from depurate.analysis.signatures import thin_ground, unlike_training, unrelated_anchor
 
@@ -9,6 +9,7 @@ __all__ = [
     "TensorFinding",
     "compare",
     "describe",
+    "distilled",
     "inspect_state",
     "logits",
     "read_scores",

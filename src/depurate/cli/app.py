@@ -132,6 +132,15 @@ def purify(
             "Left out: chosen on held-back images, without labels."
         ),
     ] = None,
+    distil: Annotated[
+        bool,
+        typer.Option(
+            "--distil",
+            help="Where a backdoor was found: afterwards train the recovered layers together, without labels, to "
+            "answer as the suspect does and not to follow the triggers found. Leaves less; takes minutes, on wide "
+            "networks an hour.",
+        ),
+    ] = False,
     normalize: Annotated[
         str | None, typer.Option(help="What training did to pixels in [0, 1]: MEAN,STD or M1,M2,M3/S1,S2,S3.")
     ] = None,
@@ -154,7 +163,19 @@ def purify(
     from depurate.cli.purify import Outputs, Settings, run_purify
 
     settings = Settings(
-        suspect, arch, images, anchor, method.value, strength, normalize, size, data_root, limit, seed, device
+        suspect=suspect,
+        arch=arch,
+        images=images,
+        anchor=anchor,
+        method=method.value,
+        strength=strength,
+        distil=distil,
+        normalize=normalize,
+        size=size,
+        data_root=data_root,
+        limit=limit,
+        seed=seed,
+        device=device,
     )
     sys.exit(run_purify(settings, Outputs(out, report, json, force)))
 

@@ -41,6 +41,7 @@ class Settings:
     anchor: Path | None
     method: str
     strength: float | None
+    distil: bool
     normalize: str | None
     size: int | None
     data_root: Path | None
@@ -89,6 +90,7 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
             settings.method,
             settings.strength,
             progress,
+            distil=settings.distil,
             seed=settings.seed,
             max_images=settings.limit,
         )

@@ -57,11 +57,35 @@ def counter_lesson(
     moved = [
         copy for move, part in zip(_MOVES, parts, strict=False) for copy in _copies(part, move, goals, asked)
     ]
-    taught = [_spread(part, share, start) for start, part in enumerate(parts[len(_MOVES) :])]
-    marked = [trigger.on(batch) for trigger, part in zip(triggers, taught, strict=True) for batch in part]
-    shown = [*batches, *moved, *marked]
-    meant = [*batches, *moved, *(batch for part in taught for batch in part)]
+    taught = _carrying(parts[len(_MOVES) :], triggers, share)
+    shown = [*batches, *moved, *(carrying for _, _, carrying in taught)]
+    meant = [*batches, *moved, *(plain for _, plain, _ in taught)]
     return Lesson(shown, meant, frozenset(range(len(batches), len(shown))))
+
+
+def with_triggers(batches: list[Tensor], triggers: Sequence[Trigger]) -> list[tuple[Trigger, Tensor, Tensor]]:
+    """Put each trigger on all benign images, or on every k-th batch where pictures are large.
+
+    Args:
+        batches: Benign images, each of shape (n, c, h, w).
+        triggers: Any.
+
+    Returns:
+        The trigger, a batch as it is and the same with the trigger, for every trigger and batch.
+    """
+    every = _stride(batches, len(triggers))
+    return _carrying([batches[start % every :: every] for start in range(len(triggers))], triggers, 1.0)
+
+
+def _carrying(
+    parts: list[list[Tensor]], triggers: Sequence[Trigger], share: float
+) -> list[tuple[Trigger, Tensor, Tensor]]:
+    """The share of each trigger's batches that carries it, without it and with it."""
+    return [
+        (trigger, batch, trigger.on(batch))
+        for start, (trigger, part) in enumerate(zip(triggers, parts, strict=True))
+        for batch in _spread(part, share, start)
+    ]
 
 
 def _spread(batches: list[Tensor], share: float, start: int) -> list[Tensor]:

@@ -90,7 +90,7 @@ def make_plan(
     return Plan(run, recipe_at(_chosen(trials)), trials, _weakness(_chosen(trials)))
 
 
-def finish(plan: Plan, watch: Watch) -> tuple[Finished, tuple[str, ...]]:
+def finish(plan: Plan, watch: Watch) -> tuple[Finished, Run, tuple[str, ...]]:
     """Walk as planned, and again with more to teach while the classes found stay easy to trigger.
 
     Args:
@@ -98,19 +98,19 @@ def finish(plan: Plan, watch: Watch) -> tuple[Finished, tuple[str, ...]]:
         watch: Looks for triggers.
 
     Returns:
-        The outcome, and what is left to say of triggers that still work.
+        The outcome, the run with all that was taught, and what is left to say of triggers that still work.
     """
     done = plan.done or plan.run.final(plan.recipe)
     found, run = plan.screening, plan.run
     if found is None or not found.flagged:
-        return done, ()
+        return done, run, ()
     for _ in range(_ROUNDS):
         more = watch.again(done.purified, found)
         if not more:
-            return done, watch.left(done.purified, run.triggers)
+            return done, run, watch.left(done.purified, run.triggers)
         run = replace(run, triggers=(*run.triggers, *more))
         done = run.final(plan.recipe)
-    return done, watch.left(done.purified, (*run.triggers, *watch.again(done.purified, found)))
+    return done, run, watch.left(done.purified, (*run.triggers, *watch.again(done.purified, found)))
 
 
 def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_at: RecipeAt) -> Plan:

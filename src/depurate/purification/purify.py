@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from depurate.analysis import logits, thin_ground
 from depurate.errors import InputError
 from depurate.purification.backdoor import Watch, record_search
+from depurate.purification.distillation import Distillation
 from depurate.purification.images import gather
 from depurate.purification.plan import Plan, finish, make_plan
 from depurate.purification.preparation import (
@@ -25,6 +26,7 @@ from depurate.purification.preparation import (
     working_copy,
     working_damage,
 )
+from depurate.purification.refining import refine
 from depurate.purification.result import PurifyResult
 from depurate.purification.run import Progress, Run
 from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord, Recipe
@@ -42,6 +44,7 @@ def purify(
     strength: float | None = None,
     progress: Progress | None = None,
     *,
+    distil: bool = False,
     seed: int = 0,
     max_images: int = 2000,
 ) -> PurifyResult:
@@ -62,6 +65,8 @@ def purify(
             that do not fit the rest of their layer are found and filled in).
         strength: λ of the soft recovery, over 0; None chooses it by agreement on held-back images.
         progress: Called with (what is being done, steps done, steps in all).
+        distil: Refine a recovery that triggers were taught away in: train its layers together, without labels, to
+            answer varied benign images as the suspect does and not to follow the triggers. Takes longer.
         seed: Of every random choice: which images are held back, which patches are looked at.
         max_images: A random sample of this many is used when more are given.
 
@@ -81,7 +86,7 @@ def purify(
     Source: arXiv 2407.11031 (exact recovery); DESIGN section 4 (soft recovery).
     """
     started = time.perf_counter()
-    _check(method, strength)
+    _check(method, strength, distil=distil)
     working = working_copy(model, double=method == "exact")
     benign = gather(images, limit=max_images, seed=seed, like=next(working.parameters()))
     origin = anchor_state(anchor, working)
@@ -97,7 +102,9 @@ def purify(
     recipe_at = partial(Recipe, method, rounding=rounding_of(model), sampling=Sampling(seed=seed))
     watch = Watch.of(benign.images, Search(seed=seed), run.progress)
     plan = make_plan(run, watch, method, strength, recipe_at, damaged=damage or bool(filled))
-    done, left = finish(plan, watch)
+    done, run, left = finish(plan, watch)
+    if distil:
+        plan, done, left = refine(plan, run, done, left, watch, Distillation(seed=seed))
     record = PurifyRecord(
         method=method,
         guarantee=_weakest(done.layers),
@@ -122,7 +129,7 @@ def purify(
     return PurifyResult(like_the_original(model, done.purified), record)
 
 
-def _check(method: str, strength: float | None) -> None:
+def _check(method: str, strength: float | None, *, distil: bool) -> None:
     if method not in METHODS:
         raise InputError(f"method: {method!r}; expected one of {', '.join(METHODS)}")
     if strength is not None and not 0 < strength < float("inf"):
@@ -130,6 +137,10 @@ def _check(method: str, strength: float | None) -> None:
     if strength is not None and method in ("exact", "robust"):
         raise InputError(
             f"strength: {strength} given, but the {method} method has none; use method soft or auto"
+        )
+    if distil and method != "auto":
+        raise InputError(
+            f"distil: the {method} method looks for no triggers to teach away; use method auto, or leave it out"
         )
 
 

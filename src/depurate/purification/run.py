@@ -129,7 +129,7 @@ class Run:
         """Recover without each fold of the images in turn and compare on it."""
         pairs = []
         for turn, fold in enumerate(folds):
-            suspect, purified = self._without(recipe, what, fold, (turn, len(folds)))
+            suspect, purified = self.without(recipe, what, fold, (turn, len(folds)))
             held_back = self.benign.check(fold)
             pairs.append((logits(suspect, held_back), logits(purified, held_back)))
         before, after = (torch.cat(scores) for scores in zip(*pairs, strict=True))
@@ -148,14 +148,14 @@ class Run:
             done = self._finished(self.benign.others(0), recipe, what)
             suspect, purified = done.suspect, done.purified
         else:
-            suspect, purified = self._without(recipe, what, 0, (0, 1))
+            suspect, purified = self.without(recipe, what, 0)
         held_back = self.benign.check(0)
         left = success(lambda images: read_scores(purified(images)), torch.cat(held_back), checked)
         before = logits(suspect if received is None else received, held_back)
         return Rehearsal(compare(before, logits(purified, held_back)), left, done)
 
-    def _without(
-        self, recipe: Recipe, what: str, fold: int, turn: tuple[int, int]
+    def without(
+        self, recipe: Recipe, what: str, fold: int, turn: tuple[int, int] = (0, 1)
     ) -> tuple[nn.Module, nn.Module]:
         """Suspect with its certain hits filled, and purified network, of a walk without one fold."""
         return self._tried(self.benign.fit(fold), recipe, what, turn)

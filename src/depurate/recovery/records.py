@@ -155,12 +155,14 @@ class Trial:
         agreement: On images held back.
         chosen: Whether it was taken.
         share: Of the images that carried each trigger to be taught away; 0 where none was taught.
+        distilled: Whether the recovery was distilled afterwards.
     """
 
     strength: float
     agreement: Agreement
     chosen: bool
     share: float = 0.0
+    distilled: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,17 @@ from depurate.triggers.evidence import Screening, Subject, outliers
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
 from depurate.triggers.goals import turned
 from depurate.triggers.screening import screen
-from depurate.triggers.search import Score, Search, answers, find_aware, find_patches, find_warps, success
+from depurate.triggers.search import (
+    Score,
+    Search,
+    answers,
+    at_once,
+    drawn,
+    find_aware,
+    find_patches,
+    find_warps,
+    success,
+)
 from depurate.triggers.squares import PlainSquare, find_square, scan_squares
 from depurate.triggers.waves import find_wave
 
@@ -31,6 +41,8 @@ __all__ = [
     "WholeChange",
     "adversarial_to",
     "answers",
+    "at_once",
+    "drawn",
     "effort_on",
     "find_additions",
     "find_aware",

@@ -1,0 +1,167 @@
+"""A recovery refined by distillation: rehearsed without a fold of the images first, then done with all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from depurate.analysis import compare, distilled, logits, read_scores
+from depurate.purification.backdoor import Watch
+from depurate.purification.distillation import Distillation, distil
+from depurate.purification.plan import Plan
+from depurate.purification.run import Finished, Run
+from depurate.purification.strength import DEFAULT_STRENGTH
+from depurate.recovery import Agreement, LayerOutcome, LayerRecord, Trial, anchor_kernels
+from depurate.spans import read_kernels
+from depurate.triggers import Adversarial, Score, success
+
+# Expected loss beyond that of the recovery that is tolerated.
+_DEARER = 0.03
+_NOTHING_TAUGHT = "nothing was distilled: that refines a soft recovery that was taught to ignore triggers"
+_TOO_DEAR = (
+    "distillation was tried and dropped: on {images} held-back images it is expected to cost {after:.1f} points of "
+    "accuracy, the recovery alone {before:.1f}"
+)
+_DISTILLED = (
+    "distilled: on {images} held-back images the expected loss is {after:.1f} points ({before:.1f} before)"
+)
+_PERTURBED = (
+    "; perturbations towards what was flagged, made for the suspect, still work on {left:.0%} of the images "
+    "({before:.0%} before)"
+)
+_UNCHECKED = "distilled without a check: there were too few images to hold any back"
+
+
+def refine(
+    plan: Plan, run: Run, done: Finished, left: tuple[str, ...], watch: Watch, how: Distillation
+) -> tuple[Plan, Finished, tuple[str, ...]]:
+    """Distil a recovery that triggers were taught away in, unless that costs far more than it did.
+
+    Args:
+        plan: As it was carried out.
+        run: Its run with all that was taught.
+        done: The recovery.
+        left: What was to be said of it.
+        watch: Looks for triggers.
+        how: Settings of the distillation.
+
+    Returns:
+        The plan with the trial, the refined recovery and what is to be said of it.
+    """
+    layers = [layer.name for layer in done.layers if layer.method == "soft"]
+    if not run.triggers or not layers or plan.recipe.only is not None:
+        return plan, done, (*left, _NOTHING_TAUGHT)
+    tried = _tried(plan, run, done, layers, how)
+    if tried is not None:
+        plan = _with_trial(plan, run, tried)
+        if not tried.bearable:
+            return plan, done, (*left, tried.said(_TOO_DEAR))
+    # What was checked on large pictures is the result: it was made without the images held back.
+    if tried is not None and plan.done is not None:
+        network = tried.network
+    else:
+        network = _distilled(run, done.suspect, done.purified, layers, run.benign.all(), how, "distilling")
+    said = _UNCHECKED if tried is None else tried.said(_DISTILLED)
+    records = tuple(_as_distilled(layer, run, network, layers) for layer in done.layers)
+    finished = Finished(done.suspect, network, records)
+    return plan, finished, (said, *watch.left(network, run.triggers))
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A recovery and its distillation, both without the images held back, and what these show of each.
+
+    Attributes:
+        network: The distilled one.
+        before: Agreement of the recovery with the suspect.
+        after: Of the distilled network.
+        left_before: How often perturbations made for the suspect work on the recovery, and `left` on the network; None
+            where none were taught.
+        left: As said.
+    """
+
+    network: nn.Module
+    before: Agreement
+    after: Agreement
+    left_before: float | None
+    left: float | None
+
+    @property
+    def bearable(self) -> bool:
+        """Whether it is not sure, by one standard error, to cost more than is tolerated."""
+        return self.after.expected_loss - self.after.loss_error <= self.before.expected_loss + _DEARER
+
+    def said(self, template: str) -> str:
+        text = template.format(
+            images=self.after.images,
+            before=100 * self.before.expected_loss,
+            after=100 * self.after.expected_loss,
+        )
+        if self.left is None or not self.bearable:
+            return text
+        return text + _PERTURBED.format(left=self.left, before=self.left_before)
+
+
+def _tried(plan: Plan, run: Run, done: Finished, layers: Sequence[str], how: Distillation) -> _Tried | None:
+    """Distil without the images held back and look at these; None where there are none."""
+    if not run.benign.held_back:
+        return None
+    if plan.done is None:
+        suspect, purified = run.without(plan.recipe, "recovering to rehearse distillation", 0)
+        batches = run.benign.fit(0)
+    else:
+        suspect, purified, batches = done.suspect, done.purified, run.benign.others(0)
+    network = _distilled(run, suspect, purified, layers, batches, how, "rehearsing distillation")
+    held_back = run.benign.check(0)
+    before = logits(suspect, held_back)
+    perturbed = [trigger for trigger in run.triggers if isinstance(trigger, Adversarial)]
+    left = [
+        max(success(_score_of(each), torch.cat(held_back), perturbed), default=None)
+        for each in (purified, network)
+    ]
+    recovered, refined = (compare(before, logits(each, held_back)) for each in (purified, network))
+    return _Tried(network, recovered, refined, *left)
+
+
+def _with_trial(plan: Plan, run: Run, tried: _Tried) -> Plan:
+    """The plan with the trial, chosen in the place of the others if it was taken."""
+    taken = tried.bearable
+    strength = DEFAULT_STRENGTH if plan.recipe.strength is None else plan.recipe.strength
+    trial = Trial(strength, tried.after, chosen=taken, share=run.share, distilled=True)
+    before = (replace(other, chosen=other.chosen and not taken) for other in plan.trials)
+    return replace(plan, trials=(*before, trial))
+
+
+def _distilled(
+    run: Run,
+    suspect: nn.Module,
+    purified: nn.Module,
+    layers: Sequence[str],
+    batches: list[Tensor],
+    how: Distillation,
+    what: str,
+) -> nn.Module:
+    def told(epoch: int, epochs: int) -> None:
+        run.progress(what, epoch, epochs)
+
+    return distil(suspect, purified, layers, batches, run.triggers, how, told)
+
+
+def _as_distilled(layer: LayerRecord, run: Run, network: nn.Module, layers: Sequence[str]) -> LayerRecord:
+    """A layer's record after distillation; of layers that it left alone the record is as it was."""
+    if layer.name not in layers:
+        return layer
+    (site,) = (site for site in run.sites if site.name == layer.name)
+    received = read_kernels(run.suspect.get_submodule(layer.name))
+    purified = read_kernels(network.get_submodule(layer.name))
+    origin = anchor_kernels(run.anchor, layer.name, received)
+    start = torch.zeros_like(received) if origin is None else origin
+    nothing = torch.zeros_like(received, dtype=torch.bool)
+    return distilled(layer, LayerOutcome(site, "soft", received, start, purified, nothing))
+
+
+def _score_of(model: nn.Module) -> Score:
+    return lambda images: read_scores(model(images))
