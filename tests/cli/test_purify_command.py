@@ -190,6 +190,7 @@ def test_nan_images_and_empty_folders_end_in_one_line(work):
         ("--strength", "0"),
         ("--strength", "nan"),
         ("--method", "exact", "--strength", "0.1"),
+        ("--method", "soft", "--distil"),
         ("--normalize", "half"),
         ("--limit", "0"),
         ("--out", "no/such/folder/pure.safetensors"),

@@ -136,6 +136,12 @@ def test_many_strengths_keep_the_label_of_the_chosen_one() -> None:
     assert "0.17" in shown and "0.18" not in shown
 
 
+def test_a_distilled_trial_says_so() -> None:
+    trials = [Trial(0.03, held(0.9), False, 0.3), Trial(0.03, held(0.95), True, 0.3, distilled=True)]
+    shown, _ = texts(agreement(trials))
+    assert sum("distilled" in text for text in shown) == 1
+
+
 @pytest.mark.parametrize(
     "drawing",
     [

@@ -96,6 +96,13 @@ def test_estimates_are_called_estimates_and_agreement_is_not_oversold() -> None:
     )
 
 
+def test_distillation_is_told_where_it_was_taken() -> None:
+    record = backdoored()
+    assert not any("distilled" in sentence for sentence in judge(record).done)
+    trials = (*record.trials, replace(record.trials[0], chosen=True, distilled=True))
+    assert any("distilled" in sentence for sentence in judge(replace(record, trials=trials)).done)
+
+
 def test_certified_kernels_among_estimates_are_counted() -> None:
     mixed = replace(
         certified(),

@@ -143,6 +143,8 @@ def agreement(trials: Sequence[Trial]) -> Drawing:
         label, held = scientific(trial.strength), trial.agreement
         if shares:
             label += f"\n{trial.share:.0%}"
+        if trial.distilled:
+            label += "\ndistilled"
         agreed.append(
             Reading(label, trial.chosen, held.agreement, held.low, held.high, percent(held.agreement))
         )

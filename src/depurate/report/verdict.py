@@ -217,6 +217,11 @@ def _done(record: PurifyRecord) -> tuple[str, ...]:
     for method, number in methods.items():
         deed = DEEDS.get(method, f"treated with the method {_quote(method)}")
         sentences.append(f"{plural(number, 'layer was', 'layers were')} {deed}.")
+    if any(trial.chosen and trial.distilled for trial in record.trials):
+        sentences.append(
+            "The recomputed layers were then distilled: trained together, without labels, to answer benign images as "
+            "the suspect does and not to follow the triggers found."
+        )
     if kept:
         sentences.append(f"{plural(kept, 'layer was', 'layers were')} returned bit for bit as received.")
     moved = [layer for layer in record.layers if _finite(layer.moved) and layer.moved > 0]
