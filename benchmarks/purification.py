@@ -191,7 +191,9 @@ def run(case: Case, data: Path, models: Path, methods: tuple[str, ...], draw: in
     rows = []
     for method in methods:
         started = time.perf_counter()
-        result = purify(suspect, benign, anchor, method, case.strength if method == "soft" else None)
+        distil = method == "distil"
+        strength = case.strength if method == "soft" else None
+        result = purify(suspect, benign, anchor, "auto" if distil else method, strength, distil=distil)
         seconds = time.perf_counter() - started
         used = next((layer.strength for layer in result.layers if layer.strength is not None), None)
         agreement = result.record.agreement
@@ -230,7 +232,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--out", type=Path, help="also write the rows as JSON")
     parser.add_argument("--only", help="run the cases whose name contains this")
-    parser.add_argument("--methods", default="soft,auto")
+    parser.add_argument("--methods", default="soft,auto,distil", help="distil: auto, then distilled")
     parser.add_argument("--draw", type=int, help="split the test set at random by this seed instead")
     arguments = parser.parse_args()
     print("| suspect | anchor | method | strength | before ACC/ASR | after ACC/ASR | agreement | s |")

@@ -1,6 +1,6 @@
 """Attacks that depurate was not developed on: each trained into a small CNN on Fashion-MNIST, then purified.
 
-    python benchmarks/unseen_attacks.py --data DATA [--only bpp,rotation]
+    python benchmarks/unseen_attacks.py --data DATA [--only bpp,rotation] [--distil]
 
 DATA holds torchvision's FashionMNIST. Each takes three minutes to train and one to purify on one core. Written for
 this test alone, and kept out of the zoo, so that nothing is developed on them unawares.
@@ -280,6 +280,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", help="names separated by commas")
+    parser.add_argument("--distil", action="store_true", help="as `depurate purify --distil`")
     options = parser.parse_args()
     (images, labels), (tested, answers) = read(options.data, True), read(options.data, False)
     images, labels = images[:TRAINED_ON], labels[:TRAINED_ON]
@@ -290,7 +291,7 @@ def main() -> None:
         random = [torch.Generator().manual_seed(17) for _ in every[name]]
         suspect = trained(images, labels, every[name], random)
         before = rates(suspect, every[name], random, tested[:2000], answers[:2000])
-        result = purify(suspect, normalise(tested[-500:]))
+        result = purify(suspect, normalise(tested[-500:]), distil=options.distil)
         after = rates(result.model, every[name], random, tested[:2000], answers[:2000])
         told = ("/".join(f"{rate:.1f}" for rate in some) for some in (before, after))
         print(f"| {name} | {' | '.join(told)} | {result.record.warnings[0]} |", flush=True)

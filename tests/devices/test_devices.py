@@ -84,7 +84,7 @@ def suspect(digits):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"method": "soft"}, {"method": "robust"}, {"method": "exact"}, {"strength": 0.1}],
+    [{}, {"method": "soft"}, {"method": "robust"}, {"method": "exact"}, {"strength": 0.1}, {"distil": True}],
     ids=str,
 )
 def test_a_network_is_purified_where_it_is(suspect, digits, settings):

@@ -47,8 +47,9 @@ def test_backdoors_in_real_checkpoints_are_removed(tmp_path, case, anchors, accu
         assert row["success"] <= success, row
 
 
-def test_auto_finds_and_removes_a_strangers_backdoor(tmp_path):
-    (row,) = _rows(tmp_path, "strangers/badnet-mnist", "auto")
+@pytest.mark.parametrize("method", ["auto", "distil"])
+def test_a_strangers_backdoor_is_found_and_removed(tmp_path, method):
+    (row,) = _rows(tmp_path, "strangers/badnet-mnist", method)
     assert row["success_before"] > 99
     assert row["accuracy"] >= 97.3, row
     assert row["success"] <= 1.0, row
