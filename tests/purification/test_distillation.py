@@ -163,6 +163,11 @@ def test_a_network_that_answers_nan_is_left_as_it_was():
     assert same(state(distilled(suspect, purified, [a_patch()])), state(purified))
 
 
+PERTURBED = Adversarial(1, lambda images: images.flatten(1), -torch.ones(2, 1, 1), torch.ones(2, 1, 1), 2.0)
+# Any network is led away by such: to resist them is no lesson.
+PERTURBED_AWAY = replace(PERTURBED, target=AWAY)
+
+
 def a_plan(images=60, triggers=None, recipe=None):
     net = convolutional().eval().requires_grad_(False)
     shown = pictures(images)
@@ -197,9 +202,6 @@ def test_a_refined_recovery_is_accounted_for():
     assert "distilled" in finished.layers[0].notes[-1]
 
 
-PERTURBED = Adversarial(1, lambda images: images.flatten(1), -torch.ones(2, 1, 1), torch.ones(2, 1, 1), 2.0)
-
-
 def test_a_distillation_that_costs_too_much_is_dropped(monkeypatch):
     plan, run, done, watch = a_plan()
 
@@ -218,7 +220,10 @@ def test_a_distillation_that_costs_too_much_is_dropped(monkeypatch):
     assert said[0] == "as before" and said[1].startswith("distillation was tried and dropped")
 
 
-@pytest.mark.parametrize("change", [{"triggers": ()}, {"recipe": Recipe("soft", 0.1, only={"6": (1,)})}])
+@pytest.mark.parametrize(
+    "change",
+    [{"triggers": ()}, {"triggers": (PERTURBED_AWAY,)}, {"recipe": Recipe("soft", 0.1, only={"6": (1,)})}],
+)
 def test_nothing_is_distilled_where_nothing_was_taught_to_all_layers(change):
     plan, run, done, watch = a_plan(**change)
     new, finished, said = refine(plan, run, done, (), watch, HOW)

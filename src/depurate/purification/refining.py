@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -51,11 +50,11 @@ def refine(
     Returns:
         The plan with the trial, the refined recovery and what is to be said of it.
     """
-    layers = [layer.name for layer in done.layers if layer.method == "soft"]
-    run = replace(run, triggers=tuple(filter(_telling, run.triggers)))
-    if not run.triggers or not layers or plan.recipe.only is not None:
+    layers = tuple(layer.name for layer in done.layers if layer.method == "soft")
+    task = _Task(run, layers, tuple(filter(_telling, run.triggers)), how)
+    if not task.resisted or not layers or plan.recipe.only is not None:
         return plan, done, (*left, _NOTHING_TAUGHT)
-    tried = _tried(plan, run, done, layers, how)
+    tried = task.tried(plan, done) if run.benign.held_back else None
     if tried is not None:
         plan = _with_trial(plan, run, tried)
         if not tried.bearable:
@@ -64,11 +63,11 @@ def refine(
     if tried is not None and plan.done is not None:
         network = tried.network
     else:
-        network = _distilled(run, done.suspect, done.purified, layers, run.benign.all(), how, "distilling")
+        network = task.distilled(done.suspect, done.purified, run.benign.all(), "distilling")
     said = _UNCHECKED if tried is None else tried.said(_DISTILLED)
-    records = tuple(_as_distilled(layer, run, network, layers) for layer in done.layers)
-    finished = Finished(done.suspect, network, records)
-    return plan, finished, (said, *watch.left(network, run.triggers))
+    finished = Finished(done.suspect, network, tuple(task.record(layer, network) for layer in done.layers))
+    again = () if plan.screening is None else watch.again(network, plan.screening)
+    return plan, finished, (said, *watch.left(network, (*run.triggers, *again)))
 
 
 @dataclass(frozen=True)
@@ -106,25 +105,54 @@ class _Tried:
         return text + _PERTURBED.format(left=self.left, before=self.left_before)
 
 
-def _tried(plan: Plan, run: Run, done: Finished, layers: Sequence[str], how: Distillation) -> _Tried | None:
-    """Distil without the images held back and look at these; None where there are none."""
-    if not run.benign.held_back:
-        return None
-    if plan.done is None:
-        suspect, purified = run.without(plan.recipe, "recovering to rehearse distillation", 0)
-        batches = run.benign.fit(0)
-    else:
-        suspect, purified, batches = done.suspect, done.purified, run.benign.others(0)
-    network = _distilled(run, suspect, purified, layers, batches, how, "rehearsing distillation")
-    held_back = run.benign.check(0)
-    before = logits(suspect, held_back)
-    perturbed = [trigger for trigger in run.triggers if isinstance(trigger, Adversarial)]
-    left = [
-        max(success(_score_of(each), torch.cat(held_back), perturbed), default=None)
-        for each in (purified, network)
-    ]
-    recovered, refined = (compare(before, logits(each, held_back)) for each in (purified, network))
-    return _Tried(network, recovered, refined, *left)
+@dataclass(frozen=True)
+class _Task:
+    """What is distilled: the run with all that was taught, the layers, the triggers to resist, the settings."""
+
+    run: Run
+    layers: tuple[str, ...]
+    resisted: tuple[Trigger, ...]
+    how: Distillation
+
+    def distilled(
+        self, suspect: nn.Module, purified: nn.Module, batches: list[Tensor], what: str
+    ) -> nn.Module:
+        def told(epoch: int, epochs: int) -> None:
+            self.run.progress(what, epoch, epochs)
+
+        return distil(suspect, purified, self.layers, batches, self.resisted, self.how, told)
+
+    def tried(self, plan: Plan, done: Finished) -> _Tried:
+        """Distil without the images held back and look at these."""
+        benign = self.run.benign
+        if plan.done is None:
+            what = "recovering to rehearse distillation"
+            suspect, purified = self.run.without(plan.recipe, what, 0)
+            batches = benign.fit(0)
+        else:
+            suspect, purified, batches = done.suspect, done.purified, benign.others(0)
+        network = self.distilled(suspect, purified, batches, "rehearsing distillation")
+        held_back = benign.check(0)
+        before = logits(suspect, held_back)
+        perturbed = [trigger for trigger in self.resisted if isinstance(trigger, Adversarial)]
+        left = [
+            max(success(_score_of(each), torch.cat(held_back), perturbed), default=None)
+            for each in (purified, network)
+        ]
+        recovered, refined = (compare(before, logits(each, held_back)) for each in (purified, network))
+        return _Tried(network, recovered, refined, *left)
+
+    def record(self, layer: LayerRecord, network: nn.Module) -> LayerRecord:
+        """A layer's record after distillation; of layers that it left alone the record is as it was."""
+        if layer.name not in self.layers:
+            return layer
+        (site,) = (site for site in self.run.sites if site.name == layer.name)
+        received = read_kernels(self.run.suspect.get_submodule(layer.name))
+        purified = read_kernels(network.get_submodule(layer.name))
+        origin = anchor_kernels(self.run.anchor, layer.name, received)
+        start = torch.zeros_like(received) if origin is None else origin
+        nothing = torch.zeros_like(received, dtype=torch.bool)
+        return distilled(layer, LayerOutcome(site, "soft", received, start, purified, nothing))
 
 
 def _with_trial(plan: Plan, run: Run, tried: _Tried) -> Plan:
@@ -134,34 +162,6 @@ def _with_trial(plan: Plan, run: Run, tried: _Tried) -> Plan:
     trial = Trial(strength, tried.after, chosen=taken, share=run.share, distilled=True)
     before = (replace(other, chosen=other.chosen and not taken) for other in plan.trials)
     return replace(plan, trials=(*before, trial))
-
-
-def _distilled(
-    run: Run,
-    suspect: nn.Module,
-    purified: nn.Module,
-    layers: Sequence[str],
-    batches: list[Tensor],
-    how: Distillation,
-    what: str,
-) -> nn.Module:
-    def told(epoch: int, epochs: int) -> None:
-        run.progress(what, epoch, epochs)
-
-    return distil(suspect, purified, layers, batches, run.triggers, how, told)
-
-
-def _as_distilled(layer: LayerRecord, run: Run, network: nn.Module, layers: Sequence[str]) -> LayerRecord:
-    """A layer's record after distillation; of layers that it left alone the record is as it was."""
-    if layer.name not in layers:
-        return layer
-    (site,) = (site for site in run.sites if site.name == layer.name)
-    received = read_kernels(run.suspect.get_submodule(layer.name))
-    purified = read_kernels(network.get_submodule(layer.name))
-    origin = anchor_kernels(run.anchor, layer.name, received)
-    start = torch.zeros_like(received) if origin is None else origin
-    nothing = torch.zeros_like(received, dtype=torch.bool)
-    return distilled(layer, LayerOutcome(site, "soft", received, start, purified, nothing))
 
 
 def _telling(trigger: Trigger) -> bool:
