@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import sqrt
 
 import torch
@@ -69,6 +69,15 @@ def compare(suspect: Tensor, purified: Tensor) -> Agreement:
     losses = belief.gather(1, before) - belief.gather(1, after)
     error = float(losses.std() / sqrt(n)) if n > 1 else 0.0
     return Agreement(n, share, low, high, float(losses.mean()), error)
+
+
+def scored_by(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A network as a function from images to scores, differentiable.
+
+    >>> scored_by(nn.Identity())(torch.zeros(1, 2)).shape
+    torch.Size([1, 2])
+    """
+    return lambda images: read_scores(model(images))
 
 
 def read_scores(output: object) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from depurate.analysis import read_scores
+from depurate.analysis import scored_by
 from depurate.purification.lessons import with_triggers
 from depurate.purification.variations import tolerated
 from depurate.triggers import AWAY, Score, Trigger, answers, at_once, drawn, turned
@@ -82,7 +82,7 @@ def distil(
         for name in layers
         for parameter in learner.get_submodule(name).parameters(recurse=False)
     ]
-    teacher, student = _score_of(suspect), _score_of(learner)
+    teacher, student = scored_by(suspect), scored_by(learner)
     generator = torch.Generator().manual_seed(how.seed)
     images = torch.cat(batches)
     marked = _Marked.of(teacher, batches, triggers)
@@ -176,7 +176,3 @@ def _unlike(teacher: Score, student: Score, images: Tensor) -> Tensor:
     return torch.nn.functional.kl_div(
         student(images).log_softmax(1), logs, reduction="batchmean", log_target=True
     )
-
-
-def _score_of(model: nn.Module) -> Score:
-    return lambda images: read_scores(model(images))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from depurate.analysis import compare, distilled, logits, read_scores
+from depurate.analysis import compare, distilled, logits, scored_by
 from depurate.purification.backdoor import Watch
 from depurate.purification.distillation import Distillation, distil
 from depurate.purification.plan import Plan
@@ -15,7 +15,7 @@ from depurate.purification.run import Finished, Run
 from depurate.purification.strength import DEFAULT_STRENGTH
 from depurate.recovery import Agreement, LayerOutcome, LayerRecord, Trial, anchor_kernels
 from depurate.spans import read_kernels
-from depurate.triggers import AWAY, Adversarial, Score, Trigger, success
+from depurate.triggers import AWAY, Adversarial, Trigger, success
 
 # Expected loss beyond that of the recovery that is tolerated.
 _DEARER = 0.03
@@ -136,7 +136,7 @@ class _Task:
         before = logits(suspect, held_back)
         perturbed = [trigger for trigger in self.resisted if isinstance(trigger, Adversarial)]
         left = [
-            max(success(_score_of(each), torch.cat(held_back), perturbed), default=None)
+            max(success(scored_by(each), torch.cat(held_back), perturbed), default=None)
             for each in (purified, network)
         ]
         recovered, refined = (compare(before, logits(each, held_back)) for each in (purified, network))
@@ -170,7 +170,3 @@ def _telling(trigger: Trigger) -> bool:
     Resisting those cost an all-to-all ResNet-14 3.4 points.
     """
     return not (isinstance(trigger, Adversarial) and trigger.target == AWAY)
-
-
-def _score_of(model: nn.Module) -> Score:
-    return lambda images: read_scores(model(images))

@@ -14,6 +14,7 @@ from depurate.analysis import (
     describe,
     logits,
     read_scores,
+    scored_by,
     settled,
     unlike_training,
     unrelated_anchor,
@@ -150,7 +151,7 @@ class Run:
         else:
             suspect, purified = self.without(recipe, what, 0)
         held_back = self.benign.check(0)
-        left = success(lambda images: read_scores(purified(images)), torch.cat(held_back), checked)
+        left = success(scored_by(purified), torch.cat(held_back), checked)
         before = logits(suspect if received is None else received, held_back)
         return Rehearsal(compare(before, logits(purified, held_back)), left, done)
 
@@ -186,9 +187,7 @@ class Run:
     def _lesson(self, batches: list[Tensor]) -> Lesson:
         if not self.triggers:
             return Lesson.of(batches)
-        return counter_lesson(
-            batches, self.triggers, self.share, lambda images: read_scores(self.suspect(images))
-        )
+        return counter_lesson(batches, self.triggers, self.share, scored_by(self.suspect))
 
     def sparse_noise(self) -> float:
         """Share of the weights that look hit by sparse noise, estimated from the numbers alone.
