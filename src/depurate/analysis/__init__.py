@@ -1,20 +1,19 @@
 """Before and after recovery: noise analysis, agreement on benign images, the account of each layer, failure signs."""
 
 from depurate.analysis.agreement import compare, logits, read_scores, scored_by
-from depurate.analysis.layers import describe, distilled, settled
+from depurate.analysis.layers import brought_up, describe
 from depurate.analysis.noise import TensorFinding, inspect_state
 from depurate.analysis.signatures import thin_ground, unlike_training, unrelated_anchor
 
 __all__ = [
     "TensorFinding",
+    "brought_up",
     "compare",
     "describe",
-    "distilled",
     "inspect_state",
     "logits",
     "read_scores",
     "scored_by",
-    "settled",
     "thin_ground",
     "unlike_training",
     "unrelated_anchor",

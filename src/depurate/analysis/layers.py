@@ -55,43 +55,17 @@ def describe(outcome: LayerOutcome) -> LayerRecord:
     )
 
 
-def settled(record: LayerRecord, outcome: LayerOutcome) -> LayerRecord:
-    """Bring a layer's record up to date after `recovery.settle` moved its replaced entries.
+def brought_up(record: LayerRecord, outcome: LayerOutcome, note: str) -> LayerRecord:
+    """Bring a layer's record up to date after its kernels were changed together with those of other layers.
 
     Args:
         record: From `describe`.
         outcome: Of the same layer, with the kernels as they are now.
+        note: What was done.
 
     Returns:
         A new record. Its spectrum is that of before.
     """
-    return _brought_up(
-        record,
-        outcome,
-        "the replaced entries were then settled together with those of the other layers: within what each layer "
-        "leaves open, to where the network is surest of its answers to the benign images",
-    )
-
-
-def distilled(record: LayerRecord, outcome: LayerOutcome) -> LayerRecord:
-    """Bring a layer's record up to date after distillation changed its kernels.
-
-    Args:
-        record: From `describe`.
-        outcome: Of the same layer, with the kernels as they are now.
-
-    Returns:
-        A new record. Its spectrum is that of before.
-    """
-    return _brought_up(
-        record,
-        outcome,
-        "then distilled together with the other layers: trained, without labels, to answer benign images as the "
-        "suspect does and not to follow the triggers found",
-    )
-
-
-def _brought_up(record: LayerRecord, outcome: LayerOutcome, note: str) -> LayerRecord:
     return replace(record, moved=_moved(outcome), residuals=_histogram(outcome), notes=(*record.notes, note))
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
 
 from depurate.analysis import scored_by
 from depurate.purification.lessons import with_triggers
@@ -28,7 +30,7 @@ Told = Callable[[int, int], None]
 class Distillation:
     """How to distil.
 
-    The weight was chosen on four ResNet-14 of the zoo (.1 leaves up to twice as much, .2 costs up to .9 points).
+    The weight was chosen on five ResNet-14 of the zoo (.1 leaves up to twice as much, .2 costs up to .9 points).
 
     Attributes:
         epochs: Passes over the benign images.
@@ -89,15 +91,17 @@ def distil(
     bears, own = tolerated(teacher, images, generator), answers(teacher, images)
     goals = sorted({trigger.target for trigger in triggers})
     size = min(how.batch, at_once(images))
-    steps = _Steps(parameters, how.rate, how.epochs * math.ceil(len(images) / size))
+    adam, schedule = _descent(parameters, how.rate, how.epochs * math.ceil(len(images) / size))
     for epoch in range(how.epochs):
         for chosen in torch.split(torch.randperm(len(images), generator=generator), size):
             at = chosen.to(images.device)
             varied = bears.on(images[at], generator)
-            astray = turned(answers(teacher, varied), goals, own[at]).any(0)
+            with torch.no_grad():
+                meant = teacher(varied)
+            kept = ~turned(meant.argmax(1), goals, own[at]).any(0)
             some = marked.some(size, generator)
-            loss = _unlike(teacher, student, varied[~astray]) + how.weight * some.followed(student)
-            steps.down(loss)
+            loss = _unlike(meant[kept], student, varied[kept]) + how.weight * some.followed(student)
+            _step_down(loss, adam, schedule)
         told(epoch + 1, how.epochs)
     return learner.requires_grad_(False)
 
@@ -138,41 +142,31 @@ class _Marked:
         return torch.where(self.goals == AWAY, -stays, -(1 - leads).clamp_min(_LEAST).log()).mean()
 
 
-@dataclass
-class _Steps:
+def _descent(parameters: Sequence[Tensor], rate: float, steps: int) -> tuple[Adam, LambdaLR]:
     """Adam with steps in proportion to each tensor, rising at first and then falling to nothing."""
+    sizes = (float(p.detach().square().mean().sqrt().clamp_min(_SMALLEST)) for p in parameters)
+    adam = Adam([{"params": [p], "lr": rate * size} for p, size in zip(parameters, sizes, strict=True)])
+    return adam, LambdaLR(
+        adam, lambda done: 0.5 * (1 + math.cos(math.pi * done / steps)) * min(1, (done + 1) / _WARM_UP)
+    )
 
-    parameters: list[Tensor]
-    rate: float
-    planned: int
 
-    def __post_init__(self) -> None:
-        self._done = 0
-        self._longest = [
-            self.rate * float(p.detach().square().mean().sqrt().clamp_min(_SMALLEST)) for p in self.parameters
-        ]
-        self._adam = torch.optim.Adam([{"params": [parameter]} for parameter in self.parameters])
-
-    def down(self, loss: Tensor) -> None:
-        """Make one step that lowers a loss; none where its slope is not finite."""
-        now = 0.5 * (1 + math.cos(math.pi * self._done / self.planned)) * min(1, (self._done + 1) / _WARM_UP)
-        for group, longest in zip(self._adam.param_groups, self._longest, strict=True):
-            group["lr"] = now * longest
-        self._adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        for parameter in self.parameters:
+def _step_down(loss: Tensor, adam: Adam, schedule: LambdaLR) -> None:
+    """Make one step that lowers a loss; none where its slope is not finite."""
+    adam.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    for group in adam.param_groups:
+        for parameter in group["params"]:
             if parameter.grad is not None:
                 parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
-        self._adam.step()
-        self._done += 1
+    adam.step()
+    schedule.step()
 
 
-def _unlike(teacher: Score, student: Score, images: Tensor) -> Tensor:
-    """Mean KL(teacher ‖ student); nothing where there are no images."""
+def _unlike(meant: Tensor, student: Score, images: Tensor) -> Tensor:
+    """Mean KL(teacher ‖ student), the teacher by its scores; nothing where there are no images."""
     if not len(images):
         return images.new_zeros(())
-    with torch.no_grad():
-        logs = teacher(images).log_softmax(1)
     return torch.nn.functional.kl_div(
-        student(images).log_softmax(1), logs, reduction="batchmean", log_target=True
+        student(images).log_softmax(1), meant.log_softmax(1), reduction="batchmean", log_target=True
     )

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from depurate.analysis import compare, distilled, logits, scored_by
+from depurate.analysis import brought_up
 from depurate.purification.backdoor import Watch
 from depurate.purification.distillation import Distillation, distil
 from depurate.purification.plan import Plan
-from depurate.purification.run import Finished, Run
+from depurate.purification.run import Finished, Rehearsal, Run
 from depurate.purification.strength import DEFAULT_STRENGTH
-from depurate.recovery import Agreement, LayerOutcome, LayerRecord, Trial, anchor_kernels
+from depurate.recovery import LayerOutcome, LayerRecord, Trial, anchor_kernels
 from depurate.spans import read_kernels
-from depurate.triggers import AWAY, Adversarial, Trigger, success
+from depurate.triggers import Adversarial, Trigger, telling
 
 # Expected loss beyond that of the recovery that is tolerated.
 _DEARER = 0.03
@@ -30,6 +30,10 @@ _DISTILLED = (
 _PERTURBED = (
     "; perturbations towards what was flagged, made for the suspect, still work on {left:.0%} of the images "
     "({before:.0%} before)"
+)
+_NOTE = (
+    "then distilled together with the other layers: trained, without labels, to answer benign images as the suspect "
+    "does and not to follow the triggers found"
 )
 _UNCHECKED = "distilled without a check: there were too few images to hold any back"
 
@@ -51,7 +55,7 @@ def refine(
         The plan with the trial, the refined recovery and what is to be said of it.
     """
     layers = tuple(layer.name for layer in done.layers if layer.method == "soft")
-    task = _Task(run, layers, tuple(filter(_telling, run.triggers)), how)
+    task = _Task(run, layers, tuple(filter(telling, run.triggers)), how)
     if not task.resisted or not layers or plan.recipe.only is not None:
         return plan, done, (*left, _NOTHING_TAUGHT)
     tried = task.tried(plan, done) if run.benign.held_back else None
@@ -76,33 +80,29 @@ class _Tried:
 
     Attributes:
         network: The distilled one.
-        before: Agreement of the recovery with the suspect.
-        after: Of the distilled network.
-        left_before: How often perturbations made for the suspect work on the recovery, and `left` on the network; None
-            where none were taught.
-        left: As said.
+        before: Agreement of the recovery with the suspect, and how often perturbations made for that still work.
+        after: The same of the distilled network.
     """
 
     network: nn.Module
-    before: Agreement
-    after: Agreement
-    left_before: float | None
-    left: float | None
+    before: Rehearsal
+    after: Rehearsal
 
     @property
     def bearable(self) -> bool:
         """Whether it is not sure, by one standard error, to cost more than is tolerated."""
-        return self.after.expected_loss - self.after.loss_error <= self.before.expected_loss + _DEARER
+        after = self.after.agreement
+        return after.expected_loss - after.loss_error <= self.before.agreement.expected_loss + _DEARER
 
     def said(self, template: str) -> str:
         text = template.format(
-            images=self.after.images,
-            before=100 * self.before.expected_loss,
-            after=100 * self.after.expected_loss,
+            images=self.after.agreement.images,
+            before=100 * self.before.agreement.expected_loss,
+            after=100 * self.after.agreement.expected_loss,
         )
-        if self.left is None or not self.bearable:
+        if not self.after.left or not self.bearable:
             return text
-        return text + _PERTURBED.format(left=self.left, before=self.left_before)
+        return text + _PERTURBED.format(left=max(self.after.left), before=max(self.before.left))
 
 
 @dataclass(frozen=True)
@@ -132,15 +132,9 @@ class _Task:
         else:
             suspect, purified, batches = done.suspect, done.purified, benign.others(0)
         network = self.distilled(suspect, purified, batches, "rehearsing distillation")
-        held_back = benign.check(0)
-        before = logits(suspect, held_back)
         perturbed = [trigger for trigger in self.resisted if isinstance(trigger, Adversarial)]
-        left = [
-            max(success(scored_by(each), torch.cat(held_back), perturbed), default=None)
-            for each in (purified, network)
-        ]
-        recovered, refined = (compare(before, logits(each, held_back)) for each in (purified, network))
-        return _Tried(network, recovered, refined, *left)
+        before, after = (self.run.held_up(each, suspect, perturbed) for each in (purified, network))
+        return _Tried(network, before, after)
 
     def record(self, layer: LayerRecord, network: nn.Module) -> LayerRecord:
         """A layer's record after distillation; of layers that it left alone the record is as it was."""
@@ -152,21 +146,13 @@ class _Task:
         origin = anchor_kernels(self.run.anchor, layer.name, received)
         start = torch.zeros_like(received) if origin is None else origin
         nothing = torch.zeros_like(received, dtype=torch.bool)
-        return distilled(layer, LayerOutcome(site, "soft", received, start, purified, nothing))
+        return brought_up(layer, LayerOutcome(site, "soft", received, start, purified, nothing), _NOTE)
 
 
 def _with_trial(plan: Plan, run: Run, tried: _Tried) -> Plan:
     """The plan with the trial, chosen in the place of the others if it was taken."""
     taken = tried.bearable
     strength = DEFAULT_STRENGTH if plan.recipe.strength is None else plan.recipe.strength
-    trial = Trial(strength, tried.after, chosen=taken, share=run.share, distilled=True)
+    trial = Trial(strength, tried.after.agreement, chosen=taken, share=run.share, distilled=True)
     before = (replace(other, chosen=other.chosen and not taken) for other in plan.trials)
     return replace(plan, trials=(*before, trial))
-
-
-def _telling(trigger: Trigger) -> bool:
-    """Whether to resist a trigger is to lose a backdoor: perturbations lead any network away from an image's own class.
-
-    Resisting those cost an all-to-all ResNet-14 3.4 points.
-    """
-    return not (isinstance(trigger, Adversarial) and trigger.target == AWAY)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from depurate.analysis import (
+    brought_up,
     compare,
     describe,
     logits,
     read_scores,
     scored_by,
-    settled,
     unlike_training,
     unrelated_anchor,
 )
@@ -39,6 +39,11 @@ from depurate.triggers import Trigger, effort_on, success
 
 # Numbers in the images that failure signatures are looked for with: 222 of 224 x 224 pixels, all of most others.
 _LOOKED_AT = 1 << 25
+
+_SETTLED = (
+    "the replaced entries were then settled together with those of the other layers: within what each layer leaves "
+    "open, to where the network is surest of its answers to the benign images"
+)
 
 Progress = Callable[[str, int, int], None]
 
@@ -106,7 +111,10 @@ class Run:
         return Finished(
             suspect,
             purified,
-            tuple(settled(layer, moved[layer.name]) if layer.name in moved else layer for layer in layers),
+            tuple(
+                brought_up(layer, moved[layer.name], _SETTLED) if layer.name in moved else layer
+                for layer in layers
+            ),
         )
 
     def _settle(self, purified: nn.Module, repaired: Mapping[str, LayerOutcome]) -> dict[str, LayerOutcome]:
@@ -150,10 +158,13 @@ class Run:
             suspect, purified = done.suspect, done.purified
         else:
             suspect, purified = self.without(recipe, what, 0)
+        return replace(self.held_up(purified, suspect if received is None else received, checked), done=done)
+
+    def held_up(self, network: nn.Module, suspect: nn.Module, checked: Sequence[Trigger]) -> Rehearsal:
+        """Look at a network made without the first fold on just that: agreement, and how often triggers still work."""
         held_back = self.benign.check(0)
-        left = success(scored_by(purified), torch.cat(held_back), checked)
-        before = logits(suspect if received is None else received, held_back)
-        return Rehearsal(compare(before, logits(purified, held_back)), left, done)
+        left = success(scored_by(network), torch.cat(held_back), checked)
+        return Rehearsal(compare(logits(suspect, held_back), logits(network, held_back)), left)
 
     def without(
         self, recipe: Recipe, what: str, fold: int, turn: tuple[int, int] = (0, 1)

@@ -11,7 +11,16 @@ from depurate.analysis import logits
 from depurate.purification.backdoor import STILL_WORKS, Watch
 from depurate.purification.run import Finished, Rehearsal, Run
 from depurate.recovery import Agreement, Recipe, Trial, limit_outputs, strong_outputs
-from depurate.triggers import AWAY, Addition, Adversarial, Patch, PlainSquare, Screening, Trigger, effort_on
+from depurate.triggers import (
+    Addition,
+    Adversarial,
+    Patch,
+    PlainSquare,
+    Screening,
+    Trigger,
+    effort_on,
+    telling,
+)
 
 RecipeOf = Callable[[float], Recipe]
 _WITHOUT = (
@@ -154,7 +163,7 @@ def _gently(
         if _most(left, alike) > _SQUARES_LEFT or _most(left, found.triggers) > STILL_WORKS:
             return None
         trials.append(Trial(strength, tried.agreement, chosen=False, share=_GENTLE_SHARE))
-        transfers.append(_most(left, _telling(perturbed)))
+        transfers.append(_most(left, filter(telling, perturbed)))
     least = min((trial.agreement for trial in trials), key=lambda agreement: agreement.expected_loss)
     enough = least.expected_loss + least.loss_error
     best = next(place for place, trial in enumerate(trials) if trial.agreement.expected_loss <= enough)
@@ -252,13 +261,8 @@ def _attempt(run: Run, recipe_of: RecipeOf, strength: float, triggers: Sequence[
     added = [trigger for trigger in triggers if isinstance(trigger, Addition)]
     perturbed = [trigger for trigger in triggers if isinstance(trigger, Adversarial)]
     planted = left.keys() - {*added, *perturbed}
-    kinds = (planted, added, _telling(perturbed))
+    kinds = (planted, added, filter(telling, perturbed))
     return _Attempt(run, strength, tried, *(_most(left, some) for some in kinds))
-
-
-def _telling(perturbed: Iterable[Adversarial]) -> list[Adversarial]:
-    """Those whose transfer says something: healthy networks too are led away from an image's own class by most."""
-    return [trigger for trigger in perturbed if trigger.target != AWAY]
 
 
 def _no_dearer(agreements: Sequence[Agreement]) -> bool:

@@ -1,7 +1,7 @@
 """Triggers found without labels: what smallest universal change of benign images makes a network answer a class."""
 
 from depurate.triggers.additions import find_additions, shortest_additions
-from depurate.triggers.adversarial import Adversarial, adversarial_to
+from depurate.triggers.adversarial import Adversarial, adversarial_to, telling
 from depurate.triggers.akin import warps_akin
 from depurate.triggers.aware import Aware
 from depurate.triggers.changes import WholeChange, whole_changes
@@ -57,6 +57,7 @@ __all__ = [
     "screen",
     "shortest_additions",
     "success",
+    "telling",
     "turned",
     "warps_akin",
     "whole_changes",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from depurate.triggers.candidates import value_range
 from depurate.triggers.effort import cell_of
-from depurate.triggers.forms import lengths, within
+from depurate.triggers.forms import AWAY, Trigger, lengths, within
 from depurate.triggers.goals import misses
 from depurate.triggers.search import Score, answers, at_once
 
@@ -68,6 +68,18 @@ class Adversarial:
             shift = shift.detach() - _FARTHER * radii / _STEPS * slope / lengths(slope)
             shift = shift * (radii / lengths(shift)).clamp(max=1)
         return within(images + scale * shift, self.low, self.high)
+
+
+def telling(trigger: Trigger) -> bool:
+    """Whether it says something that a trigger works: perturbations lead any network away from an image's own class.
+
+    Resisting those cost an all-to-all ResNet-14 3.4 points.
+
+    >>> one = torch.ones(1, 1, 1)
+    >>> [telling(Adversarial(goal, torch.flatten, 0 * one, one, 1.0)) for goal in (1, AWAY)]
+    [True, False]
+    """
+    return not (isinstance(trigger, Adversarial) and trigger.target == AWAY)
 
 
 def adversarial_to(score: Score, images: Tensor, goals: Sequence[int]) -> tuple[Adversarial, ...]:
