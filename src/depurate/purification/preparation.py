@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from depurate.errors import InputError
 from depurate.recovery import certain_hits, hit_statistics, unflip_vector
-from depurate.spans import BATCH_NORMS, Site, geometry_of
+from depurate.spans import BATCH_NORMS, Site
 
 # Rounding that training leaves in weights of each precision, relative to their size.
 _ROUNDING = {torch.float64: 1e-11, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -121,13 +121,16 @@ def working_damage(model: nn.Module) -> bool:
     )
 
 
-def fill_plain_parameters(model: nn.Module, anchor: Mapping[str, Tensor]) -> tuple[str, ...]:
+def fill_plain_parameters(
+    model: nn.Module, sites: Iterable[Site], anchor: Mapping[str, Tensor]
+) -> tuple[str, ...]:
     """Replace certain hits, in place, in parameters that the walk does not recover.
 
     They take the anchor's value; without one, a normalisation's scale becomes 1 and everything else 0.
 
     Args:
         model: A working copy.
+        sites: The layers that the walk recovers.
         anchor: State of the anchor, may be empty.
 
     Returns:
@@ -136,12 +139,12 @@ def fill_plain_parameters(model: nn.Module, anchor: Mapping[str, Tensor]) -> tup
     >>> net = nn.Sequential(nn.LayerNorm(2))
     >>> with torch.no_grad():
     ...     _ = net[0].weight.fill_(float("nan"))
-    >>> fill_plain_parameters(net, {})
+    >>> fill_plain_parameters(net, (), {})
     ('0.weight: 2 of 2 entries arrived as NaN, Inf or absurdly large and were set to 1',)
     """
-    said = []
+    said, recovered = [], {site.name for site in sites if site.geometry is not None}
     for prefix, module in model.named_modules():
-        if geometry_of(module) is not None:
+        if prefix in recovered:
             continue
         for short, parameter in module.named_parameters(recurse=False):
             bad = certain_hits(parameter)

@@ -91,8 +91,9 @@ def purify(
     benign = gather(images, limit=max_images, seed=seed, like=next(working.parameters()))
     origin = anchor_state(anchor, working)
     damage = working_damage(working)
-    filled = (unflip_plain_parameters(working) if damage else ()) + fill_plain_parameters(working, origin)
     sites = find_sites(working, benign.images[:2])
+    filled = unflip_plain_parameters(working) if damage else ()
+    filled += fill_plain_parameters(working, sites, origin)
     if not any(site.geometry for site in sites):
         raise InputError(
             "the network has no convolution or dense layer that these images reach: nothing to recover"

@@ -1,6 +1,7 @@
 """Design matrices and second moments from the activations of a network."""
 
 from depurate.spans.basis import Span, span_of
+from depurate.spans.derived import geometry_on
 from depurate.spans.geometry import Geometry, geometry_of, read_kernels, write_kernels
 from depurate.spans.moments import Moments, Sampling, measure, measure_passes
 from depurate.spans.passes import Passes
@@ -16,6 +17,7 @@ __all__ = [
     "Span",
     "find_sites",
     "geometry_of",
+    "geometry_on",
     "measure",
     "measure_passes",
     "read_kernels",

@@ -87,12 +87,23 @@ def geometry_of(module: Module) -> Geometry | None:
         >>> geometry_of(nn.ReLU()) is None
         True
     """
-    plain = isinstance(getattr(module, "weight", None), nn.Parameter) and not parametrize.is_parametrized(
-        module
-    )
-    if plain and type(module) in _CONVOLUTIONS:
+    return base_geometry_of(module) if type(module) in (*_CONVOLUTIONS, nn.Linear) else None
+
+
+def base_geometry_of(module: Module) -> Geometry | None:
+    """As `geometry_of`, but of classes derived from plain ones, too: how the class that they derive from would read.
+
+    >>> class Scaled(nn.Linear):
+    ...     pass
+    >>> geometry_of(Scaled(2, 1)), base_geometry_of(Scaled(2, 1)).fan_in
+    (None, 3)
+    """
+    own = isinstance(getattr(module, "weight", None), nn.Parameter)
+    if not own or parametrize.is_parametrized(module):
+        return None
+    if isinstance(module, _CONVOLUTIONS):
         return ConvolutionGeometry.of(module)
-    if plain and type(module) is nn.Linear:
+    if isinstance(module, nn.Linear):
         return DenseGeometry(module.in_features, module.bias is not None)
     return None
 

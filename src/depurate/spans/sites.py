@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from depurate.errors import InputError
-from depurate.spans.geometry import Geometry, geometry_of
+from depurate.spans.derived import geometry_on
+from depurate.spans.geometry import Geometry, base_geometry_of
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 Collect = Callable[[Tensor, Tensor], None]
@@ -55,20 +56,20 @@ def find_sites(model: nn.Module, images: Tensor) -> tuple[Site, ...]:
         >>> [(site.name, site.positions) for site in find_sites(net.eval(), torch.zeros(2, 1, 4, 4))]
         [('0', 4), ('1', 4), ('4', 1)]
     """
-    found: dict[str, list[int]] = {}
+    found: dict[str, list[_Call | None]] = {}
     uses = Counter(id(weight) for module in model.modules() for weight in module.parameters(recurse=False))
-    modules = {name: module for name, module in model.named_modules() if _recoverable(module, uses)}
 
-    def note(name: str, geometry: Geometry | None) -> Callable[..., None]:
+    def note(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            values = inputs[0]
-            places = geometry.positions(values) if geometry else values[0].numel() // values.shape[1]
-            # The first axis need not be the images: transformers merge it with the tokens or put those first.
-            found.setdefault(name, []).append(-(-places * len(values) // len(images)))
+            found.setdefault(name, []).append(_Call.of(module, inputs[0], len(images)))
 
         return hook
 
-    handles = [m.register_forward_pre_hook(note(name, geometry_of(m))) for name, m in modules.items()]
+    handles = [
+        module.register_forward_pre_hook(note(name))
+        for name, module in model.named_modules()
+        if _recoverable(module, uses)
+    ]
     try:
         with torch.no_grad():
             model(images)
@@ -80,9 +81,10 @@ def find_sites(model: nn.Module, images: Tensor) -> tuple[Site, ...]:
     finally:
         for handle in handles:
             handle.remove()
+    kinds = {name: type(model.get_submodule(name)).__name__ for name in found}
     return tuple(
-        Site(name, type(modules[name]).__name__, geometry_of(modules[name]), len(counts), sum(counts))
-        for name, counts in found.items()
+        Site(name, kinds[name], calls[0].geometry, len(calls), sum(call.positions for call in calls))
+        for name, calls in _recovered(found)
     )
 
 
@@ -128,6 +130,35 @@ def run_to(model: nn.Module, site: Site, images: Tensor, collect: Collect, *, ne
         model(images)
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One call of a layer: how it reads what it was shown (None for BatchNorm), and its positions for one image."""
+
+    geometry: Geometry | None
+    positions: int
+
+    @classmethod
+    def of(cls, module: nn.Module, inputs: Tensor, images: int) -> _Call | None:
+        """Look at a call; None where the layer turns out to be none that recovery covers."""
+        geometry = None if isinstance(module, BATCH_NORMS) else geometry_on(module, inputs)
+        if geometry is not None:
+            positions = geometry.positions(inputs)
+        elif isinstance(module, BATCH_NORMS):
+            positions = inputs[0].numel() // inputs.shape[1]
+        else:
+            return None
+        # The first axis need not be the images: transformers merge it with the tokens or put those first.
+        return cls(geometry, -(-positions * len(inputs) // images))
+
+
+def _recovered(found: Mapping[str, list[_Call | None]]) -> Iterator[tuple[str, list[_Call]]]:
+    """Layers with their calls, without those that read their inputs in another way than recovery knows, or in two."""
+    for name, seen in found.items():
+        calls = [call for call in seen if call is not None]
+        if len(calls) == len(seen) and all(call.geometry == calls[0].geometry for call in calls):
+            yield name, calls
+
+
 class _Reached(BaseException):
     """Ends a forward pass; not an Exception, so that no network's own `except Exception` can swallow it."""
 
@@ -147,7 +178,7 @@ def _recoverable(module: nn.Module, uses: Counter[int]) -> bool:
         return module.running_mean is not None
     # A weight tied to another module would have to fit the patches of both: left alone, and reported as untouched.
     tied = any(uses[id(weight)] > 1 for weight in module.parameters(recurse=False))
-    return geometry_of(module) is not None and not tied
+    return base_geometry_of(module) is not None and not tied
 
 
 def _first_line(error: Exception) -> str:
