@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from depurate.purification import lessons
+from depurate.purification.latest import Latest
 from depurate.triggers import AWAY, Patch
 
 
@@ -66,3 +67,25 @@ def test_copies_of_a_move_that_turns_few_images_are_all_kept():
     patch = Patch(1, torch.ones(1, 8, 8), torch.ones(1, 8, 8))
     lesson = lessons.counter_lesson(list(images.split(5)), [patch], score=score)
     assert [len(batch) for batch in lesson.shown] == [5] * 8
+
+
+def test_moved_copies_are_made_once_for_lessons_on_the_same_images():
+    images, asked = torch.rand(6, 1, 8, 8), []
+    batches = [images[:3], images[3:]]
+
+    def score(shown):
+        asked.append(len(shown))
+        return torch.eye(2)[torch.zeros(len(shown)).long()]
+
+    patch, other = (Patch(target, torch.ones(1, 8, 8), torch.ones(1, 8, 8)) for target in (1, 0))
+    latest = Latest()
+    first = lessons.counter_lesson(batches, [patch], 1.0, score, latest)
+    looks = len(asked)
+    again = lessons.counter_lesson([images[:3], images[3:]], [patch], 0.3, score, latest)
+    assert len(asked) == looks
+    assert all(one is two for one, two in zip(first.shown[2:6], again.shown[2:6], strict=True))
+    lessons.counter_lesson(batches[:1], [patch], 1.0, score, latest)  # other images
+    assert len(asked) > looks
+    looks = len(asked)
+    lessons.counter_lesson(batches[:1], [other], 1.0, score, latest)  # another class to be turned to
+    assert len(asked) > looks

@@ -73,6 +73,21 @@ def test_rehearsing_tells_how_often_triggers_still_work():
     assert plain.rehearse(Recipe("soft", 1e-6), "rehearsing", ()).left == []
 
 
+def test_perturbations_of_the_images_held_back_are_made_once():
+    run, made = a_run(), []
+
+    class Counted(Adversarial):
+        def on(self, images):
+            made.append(len(images))
+            return images
+
+    low, high = torch.zeros(2, 1, 1), torch.ones(2, 1, 1)
+    one, two = (Counted(target, run.suspect, low, high, 1.0) for target in (0, 1))
+    for strength in (1e-6, 1e-3):
+        run.rehearse(Recipe("soft", strength), "rehearsing", [one, two])
+    assert made == [run.benign.held_back] * 2
+
+
 def test_a_rehearsal_on_large_pictures_may_be_the_recovery_itself():
     torch.manual_seed(0)
     net = nn.Sequential(

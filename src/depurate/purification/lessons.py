@@ -8,6 +8,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
+from depurate.purification.latest import Latest
 from depurate.recovery import Lesson
 from depurate.triggers import Score, Trigger, answers, turned
 
@@ -25,7 +26,11 @@ _FEWEST_COPIES = 32
 
 
 def counter_lesson(
-    batches: list[Tensor], triggers: Sequence[Trigger], share: float = 1.0, score: Score | None = None
+    batches: list[Tensor],
+    triggers: Sequence[Trigger],
+    share: float = 1.0,
+    score: Score | None = None,
+    latest: Latest | None = None,
 ) -> Lesson:
     """Show images as they are, moved a little, and with each trigger; want the suspect's outputs without triggers.
 
@@ -39,6 +44,7 @@ def counter_lesson(
         triggers: To teach away.
         share: Of the images that carry each trigger; other images for each, where it is under 1.
         score: The suspect, images to scores; None keeps all moved copies.
+        latest: Where to find the moved copies if the lesson before had the same: of images that are still there.
 
     Returns:
         The lesson.
@@ -54,8 +60,11 @@ def counter_lesson(
     parts = [batches[start % every :: every] for start in range(len(_MOVES) + len(triggers))]
     goals = sorted({trigger.target for trigger in triggers})
     asked = None if score is None else cache(partial(answers, score))  # most batches are moved more than once
+    latest = latest or Latest()
     moved = [
-        copy for move, part in zip(_MOVES, parts, strict=False) for copy in _copies(part, move, goals, asked)
+        copy
+        for move, part in zip(_MOVES, parts, strict=False)
+        for copy in latest.of(move, (*goals, *map(_where, part)), partial(_copies, part, move, goals, asked))
     ]
     taught = _carrying(parts[len(_MOVES) :], triggers, share)
     shown = [*batches, *moved, *(carrying for _, _, carrying in taught)]
@@ -121,6 +130,11 @@ def _copies(
     often = torch.cat(turns, 1).double().mean(1, keepdim=True) > _TURNED
     left = (copy[~(turn & often).any(0)] for copy, turn in zip(copies, turns, strict=True))
     return [copy for copy in left if len(copy)]
+
+
+def _where(batch: Tensor) -> tuple[int, int]:
+    """What tells a batch from others of the same images."""
+    return batch.data_ptr(), len(batch)
 
 
 def _moved(batch: Tensor, move: tuple[int, int]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from depurate.analysis import (
     unrelated_anchor,
 )
 from depurate.purification.images import Benign
+from depurate.purification.latest import Latest
 from depurate.purification.lessons import counter_lesson
 from depurate.recovery import (
     Agreement,
@@ -35,7 +36,7 @@ from depurate.recovery import (
     walk,
 )
 from depurate.spans import Site, read_kernels
-from depurate.triggers import Trigger, effort_on, success
+from depurate.triggers import Adversarial, Trigger, effort_on, success
 
 # Numbers in the images that failure signatures are looked for with: 222 of 224 x 224 pixels, all of most others.
 _LOOKED_AT = 1 << 25
@@ -84,6 +85,7 @@ class Run:
         progress: Called with (what, done, in all).
         triggers: To teach away: benign images that carry them are to be answered as without them.
         share: Of the images that carry each of them.
+        latest: What walks of this suspect share.
     """
 
     suspect: nn.Module
@@ -93,6 +95,7 @@ class Run:
     progress: Progress
     triggers: tuple[Trigger, ...] = ()
     share: float = 1.0
+    latest: Latest = field(default_factory=Latest)
 
     def final(self, recipe: Recipe, what: str = "purifying") -> Finished:
         """Walk with all images and account for every layer."""
@@ -163,8 +166,14 @@ class Run:
     def held_up(self, network: nn.Module, suspect: nn.Module, checked: Sequence[Trigger]) -> Rehearsal:
         """Look at a network made without the first fold on just that: agreement, and how often triggers still work."""
         held_back = self.benign.check(0)
-        left = success(scored_by(network), torch.cat(held_back), checked)
+        left = success(scored_by(network), torch.cat(held_back), checked, put_on=self._on_held_back)
         return Rehearsal(compare(logits(suspect, held_back), logits(network, held_back)), left)
+
+    def _on_held_back(self, trigger: Trigger, images: Tensor) -> Tensor:
+        """Put a trigger on the images of the first fold; perturbations take long to find and stay the same."""
+        if not isinstance(trigger, Adversarial):
+            return trigger.on(images)
+        return self.latest.of(trigger, len(images), lambda: trigger.on(images))
 
     def without(
         self, recipe: Recipe, what: str, fold: int, turn: tuple[int, int] = (0, 1)
@@ -198,7 +207,7 @@ class Run:
     def _lesson(self, batches: list[Tensor]) -> Lesson:
         if not self.triggers:
             return Lesson.of(batches)
-        return counter_lesson(batches, self.triggers, self.share, scored_by(self.suspect))
+        return counter_lesson(batches, self.triggers, self.share, scored_by(self.suspect), self.latest)
 
     def sparse_noise(self) -> float:
         """Share of the weights that look hit by sparse noise, estimated from the numbers alone.

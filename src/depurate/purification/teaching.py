@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from depurate.analysis import logits
 from depurate.purification.backdoor import STILL_WORKS, Watch
+from depurate.purification.latest import Latest
 from depurate.purification.run import Finished, Rehearsal, Run
 from depurate.recovery import Agreement, Recipe, Trial, limit_outputs, strong_outputs
 from depurate.triggers import (
@@ -125,7 +126,7 @@ def _in_rows(run: Run, triggers: tuple[Trigger, ...], recipe_of: RecipeOf) -> Te
     if strong is None:
         return None
     limited, beyond = limit_outputs(run.suspect, strong)
-    taught = replace(run, suspect=limited, triggers=triggers, share=_ROW_SHARE)
+    taught = replace(run, suspect=limited, triggers=triggers, share=_ROW_SHARE, latest=Latest())
     recipe = replace(recipe_of(_ROW_STRENGTH), only={strong.layer: strong.rows})
     tried = taught.rehearse(recipe, "recovering output weights", (), run.suspect)
     if tried.agreement.expected_loss > _LOSS_IN_ROWS:
@@ -147,7 +148,8 @@ def _gently(
 ) -> Teaching | None:
     """Teach the squares alone, at the least strength that costs no more than others; None if more is left.
 
-    What was not taught is the test: the same squares elsewhere and the patches that descent had found.
+    What was not taught is the test: the same squares elsewhere and the patches that descent had found. Other strengths
+    are not tried where perturbations still work.
     """
     run = replace(run, triggers=tuple(plain.square for plain in squares), share=_GENTLE_SHARE)
     alike = _everywhere(squares)
@@ -164,6 +166,8 @@ def _gently(
             return None
         trials.append(Trial(strength, tried.agreement, chosen=False, share=_GENTLE_SHARE))
         transfers.append(_most(left, filter(telling, perturbed)))
+        if transfers[-1] > _TRANSFERS:  # no strength left less: 73 to 80 % where the first left as much
+            break
     least = min((trial.agreement for trial in trials), key=lambda agreement: agreement.expected_loss)
     enough = least.expected_loss + least.loss_error
     best = next(place for place, trial in enumerate(trials) if trial.agreement.expected_loss <= enough)

@@ -181,20 +181,23 @@ class ConvolutionGeometry:
         return prod(self._grid(inputs))
 
     def patches(self, inputs: Tensor, at: Tensor) -> Tensor:
-        grid = self._grid(inputs)
-        padded = F.pad(
-            inputs, [side for pair in reversed(self.padding) for side in pair], mode=self.padding_mode
-        )
-        sizes = padded.shape[2:]
-        reach = torch.tensor([prod(sizes[axis + 1 :]) for axis in range(len(sizes))], device=at.device)
-        corner = torch.stack(torch.unravel_index(at, grid), dim=-1) * reach.new_tensor(self.stride)
+        grid, before = self._grid(inputs), [pad for pad, _ in self.padding]
+        if self.padding_mode != "constant":
+            pads = [side for pair in reversed(self.padding) for side in pair]
+            inputs, before = F.pad(inputs, pads, mode=self.padding_mode), [0] * len(before)
+        sizes = torch.tensor(inputs.shape[2:], device=at.device)
+        corner = torch.stack(torch.unravel_index(at, grid), dim=-1) * sizes.new_tensor(self.stride)
         taps = torch.cartesian_prod(*(torch.arange(k, device=at.device) for k in self.kernel))
-        offset = (taps.reshape(-1, len(sizes)) * reach.new_tensor(self.dilation) * reach).sum(-1)
-        index = ((corner * reach).sum(-1)[:, :, None] + offset).flatten(1)
+        taps = taps.view(-1, len(sizes)) * sizes.new_tensor(self.dilation)
+        # Only what is looked at is padded: most positions of wide layers are not.
+        place = corner[:, :, None, :] + taps - sizes.new_tensor(before)
+        outside = ((place < 0) | (place >= sizes)).any(-1).flatten(1)
+        reach = sizes.flip(0).cumprod(0).flip(0) // sizes
+        index = (place.clamp(torch.zeros_like(sizes), sizes - 1) * reach).sum(-1).flatten(1)
+        values = inputs.flatten(2).gather(2, index[:, None, :].expand(-1, self.channels, -1))
+        values.masked_fill_(outside[:, None, :], 0.0)
         n, chosen = at.shape
-        flat = padded.flatten(2)
-        values = flat.gather(2, index[:, None, :].expand(-1, self.channels, -1))
-        values = values.reshape(n, self.groups, self.channels // self.groups, chosen, offset.numel())
+        values = values.reshape(n, self.groups, self.channels // self.groups, chosen, len(taps))
         values = values.permute(1, 0, 3, 2, 4).reshape(self.groups, n * chosen, -1)
         return _with_one(values, self.bias)
 

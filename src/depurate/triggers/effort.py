@@ -139,16 +139,26 @@ def cell_of(images: Tensor) -> int:
 
 
 def quickly(images: Tensor) -> AbstractContextManager[object]:
-    """Compute in bfloat16 inside where pictures are large and the machine multiplies in it: twice as fast."""
+    """Compute in bfloat16 inside where pictures are large and the machine is quicker in it."""
     if not _large(images):
         return nullcontext()
     if images.device.type == "cpu":
-        # Older versions of torch do not tell.
-        told = getattr(torch.cpu, "get_capabilities", None)
-        able = told is not None and bool(told().get("avx512_bf16"))
+        able = _multiplies_in_bfloat16()
     else:
         able = images.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(images.device.type, torch.bfloat16, enabled=able)
+
+
+def _multiplies_in_bfloat16() -> bool:
+    """Whether this processor has units for it; a ResNet-18 at 224 pixels took half the time on one that has.
+
+    The instructions alone are not enough: one that has those for half precision, too, but no matrix units took half
+    as long again.
+    """
+    # Older versions of torch do not tell.
+    told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    vectors = bool(told.get("avx512_bf16")) and not told.get("avx512_fp16")
+    return vectors or bool(told.get("amx_bf16"))
 
 
 def quicker(model: nn.Module, images: Tensor) -> nn.Module:

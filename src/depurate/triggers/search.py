@@ -126,6 +126,7 @@ def success(
     *,
     unmoved: Score | None = None,
     at_most: int | None = None,
+    put_on: Callable[[Trigger, Tensor], Tensor] = lambda trigger, images: trigger.on(images),
 ) -> list[float]:
     """Share of the first images, those that answer the target already left out, that each trigger turns to it.
 
@@ -135,6 +136,7 @@ def success(
         triggers: Any.
         unmoved: Another network: only images to which its answer stays as it was count as turned.
         at_most: Images to look at; None for as many as `effort_on` them says.
+        put_on: Puts a trigger on images, or knows what that makes.
 
     Returns:
         One share a trigger.
@@ -145,7 +147,7 @@ def success(
     shares = []
     for trigger in triggers:
         with torch.no_grad():
-            shown, goal = trigger.on(images), [trigger.target]
+            shown, goal = put_on(trigger, images), [trigger.target]
         others = ~reached(own[None], goal, own)[0]
         turned = reached(answers(score, shown)[None], goal, own)[0]
         if unmoved is not None:

@@ -24,6 +24,9 @@ _BATCH = 256
 _ONE_WAY = 0.8
 HALF = 0.5
 """No small square turns more than 0.28 of the images of healthy networks."""
+# By how much likelier. So a square turned 4 % of the images of a healthy network that was unsure of its answers (0.2 on
+# average), though it turned 46 % somehow, and 92 % of those of one with a backdoor.
+_CLEARLY = 0.2
 # Squares that are drawn around one that works, and those of them that are kept at most.
 _DRAWN, _AKIN = 32, 8
 # With more channels only the darkest and the brightest square are tried.
@@ -72,15 +75,22 @@ class Trial:
         return shares
 
     def near(self, peak: tuple[int, int], side: int) -> Place:
-        """The best of the squares that hold a pixel or lie right beside it: few places in all colours, then all."""
+        """The best of the squares that hold a pixel or lie right beside it: few places in all colours, then all.
+
+        Of large pictures not all, but those that steps from the best of the few lead to.
+        """
         coarse = self._around(peak, side, max(self.unit, (side + self.unit) // 2))
         colours = range(len(self.colours))
         tried = self.nearest(
             [Place(side, *at, colour) for at, colour in product(coarse, colours)], self.effort.few
         )
         likely = list(dict.fromkeys(place.colour for place in tried))[:_COLOURS]
-        fine = product(self._around(peak, side, self.unit), likely)
-        return self.nearest([Place(side, *at, colour) for at, colour in fine], self.effort.some)[0]
+        if self.effort.precise:
+            places = product(self._around(peak, side, self.unit), likely)
+            fine = [Place(side, *at, colour) for at, colour in places]
+        else:  # all places of a wide square would take most of the search
+            fine = [self.moved(next(place for place in tried if place.colour == colour)) for colour in likely]
+        return self.nearest(fine, self.effort.some)[0]
 
     def akin(self, place: Place) -> list[Place]:
         """Other squares that overlap one and work on half of the images, of half to twice its side."""
@@ -96,8 +106,12 @@ class Trial:
                 )
             )
             drawn.append(replace(place, side=side, row=row, column=column))
-        drawn = list(dict.fromkeys(drawn))
-        working = [other for other, share in zip(drawn, self.works(drawn), strict=True) if share >= HALF]
+        drawn, working = list(dict.fromkeys(drawn)), list[Place]()
+        for start in range(0, len(drawn), _AKIN):  # no more than it takes to find enough
+            some = drawn[start : start + _AKIN]
+            working += [other for other, share in zip(some, self.works(some), strict=True) if share >= HALF]
+            if len(working) >= _AKIN:
+                break
         return working[:_AKIN]
 
     def _around(self, peak: tuple[int, int], side: int, step: int) -> list[tuple[int, int]]:
@@ -143,6 +157,15 @@ class Trial:
         goal = int(moved.mode().values)
         return goal if (moved == goal).double().mean() >= _ONE_WAY else AWAY
 
+    def surely(self, place: Place) -> float:
+        """Share of the images that a square gives an answer clearly likelier than their own.
+
+        A network shown pictures of another kind than it knows is sure of nothing, and anything turns its answers.
+        """
+        likely = self._scores([[place]], self.effort.many)[0].double().softmax(1)
+        own = likely.gather(1, self.own[: self.effort.many, None])[:, 0]
+        return float((likely.amax(1) - own >= _CLEARLY).double().mean())
+
     def patch(self, place: Place) -> Patch:
         """The square as a trigger."""
         mask = self.images.new_zeros(1, *self.images.shape[2:])
@@ -160,8 +183,9 @@ class Trial:
         step = self.unit
         while step > 1:
             step //= 2
-            sizes = (0, -step, step)
-            place = self._descended(place, list(product(sizes, sizes, sizes)), self.unit)
+            moves = [(step, 0, 0), (0, step, 0), (0, 0, step)]
+            back = [(-wider, -down, -right) for wider, down, right in moves]
+            place = self._descended(place, [(0, 0, 0), *moves, *back], self.unit)
         return place
 
     def _descended(self, place: Place, changes: Sequence[tuple[int, int, int]], steps: int) -> Place:
