@@ -214,7 +214,7 @@ def _too_wide(pair: _Pair, site: Site, kernels: Tensor, recipe: Recipe) -> Momen
         return None
     look = replace(_FIRST_LOOK, seed=recipe.sampling.seed)
     seen = measure_passes(None, pair.ours, site, kernels, look)
-    every = max(recipe.sampling.least, recipe.sampling.per_fan_in * site.geometry.fan_in)
+    every = recipe.sampling.wanted(site.geometry)
     wide = any(seen.surely_wider(group, _WIDEST_SPAN, every) for group in range(len(kernels)))
     return seen if wide else None
 

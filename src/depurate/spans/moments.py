@@ -9,7 +9,7 @@ from itertools import repeat
 import torch
 from torch import Tensor, nn
 
-from depurate.spans.geometry import read_kernels
+from depurate.spans.geometry import Geometry, read_kernels
 from depurate.spans.passes import Passes
 from depurate.spans.sites import Site
 
@@ -19,6 +19,9 @@ SAMPLE = 1024
 GRAM_ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5}
 # Patches multiplied at a time, at least: sums of wide layers would cost more than products of few patches.
 _CHUNK = 2048
+# Numbers in the patches of all groups together, of which `least` are wanted. A depthwise layer of a thousand channels
+# would have half a billion.
+_MOST_NUMBERS = 1 << 26
 # Columns in a block of a second moment; blocks above the diagonal are the transposed ones below it.
 _BLOCK = 512
 
@@ -27,21 +30,30 @@ _BLOCK = 512
 class Sampling:
     """How many patches of a layer to look at: `per_fan_in`·fan_in, at least `least`, chosen by `seed`.
 
+    Fewer than `least` where a layer has many groups, each with patches of its own.
+
     Example:
-        >>> Sampling().positions(fan_in=10, images=500, available=1024)
+        >>> from depurate.spans.geometry import DenseGeometry
+        >>> Sampling().positions(DenseGeometry(9, bias=True), images=500, available=1024)
         40
-        >>> Sampling().positions(fan_in=25000, images=500, available=1)
+        >>> Sampling().positions(DenseGeometry(25000, bias=False), images=500, available=1)
         1
+        >>> Sampling().wanted(DenseGeometry(25, bias=False, groups=1000))
+        2684
     """
 
     per_fan_in: int = 8
     least: int = 20_000
     seed: int = 0
 
-    def positions(self, fan_in: int, images: int, available: int) -> int:
+    def wanted(self, geometry: Geometry) -> int:
+        """Patches that say enough of a layer."""
+        least = min(self.least, _MOST_NUMBERS // (geometry.groups * geometry.fan_in))
+        return max(least, self.per_fan_in * geometry.fan_in)
+
+    def positions(self, geometry: Geometry, images: int, available: int) -> int:
         """Positions to take from each image."""
-        wanted = max(self.least, self.per_fan_in * fan_in)
-        return min(available, -(-wanted // images))
+        return min(available, -(-self.wanted(geometry) // images))
 
 
 @dataclass(frozen=True)
@@ -157,7 +169,7 @@ def measure_passes(
     assert geometry is not None
     places = purified.places(site)
     images = sum(len(purified.batches[place]) for place in places)
-    chosen = sampling.positions(geometry.fan_in, images * site.calls, site.positions // site.calls)
+    chosen = sampling.positions(geometry, images * site.calls, site.positions // site.calls)
     total_patches = chosen * images * site.calls
     total = _Sum(keep_all=total_patches < geometry.fan_in, every=-(-total_patches // SAMPLE))
     for patches, wanted in _sampled(suspect, purified, site, places, kernels, chosen, sampling.seed):
