@@ -118,23 +118,6 @@ def test_scanning_a_healthy_network_turns_little():
     assert share < 0.3
 
 
-@pytest.mark.parametrize(("strength", "found"), [(0.1, False), (10.0, True)])
-def test_a_square_that_turns_answers_without_making_them_likely_is_not_taken(strength, found):
-    """A network unsure of everything: whatever happens to a picture changes its best guess among many."""
-
-    class Unsure(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.lit = Lit([(13, 0)], 2, (1.0,), AWAY)
-
-        def forward(self, images):
-            return strength * torch.nn.functional.pad(self.lit(images), (0, 96))
-
-    plain, share = scan_squares(Unsure(), pictures(1))
-    assert share > 0.9
-    assert (plain is not None) == found
-
-
 def test_of_pictures_too_small_for_a_small_square_none_is_scanned():
     assert scan_squares(Lit([], 2, (1.0,), 0), pictures(1)[:, :, :8, :8]) == (None, 0.0)
 

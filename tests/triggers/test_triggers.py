@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from depurate.purification.backdoor import describe_screening
 from depurate.purification.lessons import counter_lesson
 from depurate.triggers import (
     AWAY,
@@ -17,6 +18,7 @@ from depurate.triggers import (
     Search,
     Subject,
     Warp,
+    clear_answers,
     find_additions,
     find_aware,
     find_patches,
@@ -339,3 +341,22 @@ def test_a_rotated_ramp_is_the_ramp_along_another_direction():
     assert torch.allclose(
         turned.on(at.expand(1, 1, 32, 32))[0, 0, middle, middle], expected[middle, middle], atol=1e-5
     )
+
+
+@pytest.mark.parametrize(("close", "clear"), [(0.0, True), (0.9, False)])
+def test_answers_that_hardly_stand_out_are_no_ground_for_triggers_that_lead_anywhere(close, clear):
+    """A network that sends every class to another, with a second answer that is far from or close to its first."""
+
+    class Unclear(nn.Module):
+        def forward(self, images):
+            scores = SentOn()(images)
+            likely = scores.argmax(1)[:, None]
+            second = torch.zeros_like(scores).scatter(1, (likely + 2) % scores.shape[1], 1.0)
+            return scores + close * (scores.gather(1, likely) - scores) * second
+
+    scores = Unclear()(pictures())
+    assert [clear_answers(scale * scores) for scale in (0.01, 1, 100)] == [clear] * 3
+    found = screen(Subject(Unclear(), pictures(), tuple(range(4)), Search(), clear=clear))
+    assert (AWAY in found.flagged) == clear
+    assert (found.away < float("inf")) == clear
+    assert any("hardly prefers" in said for said in describe_screening(found)) != clear

@@ -25,6 +25,7 @@ from depurate.triggers import (
     Warp,
     WholeChange,
     adversarial_to,
+    clear_answers,
     effort_on,
     find_patches,
     find_square,
@@ -69,6 +70,10 @@ _REASONS = {
 _NOTHING = (
     "no trigger was found: no class is much easier to reach than the others by one small change of every image; "
     "triggers of other kinds would not be seen, and --method soft purifies in any case"
+)
+_UNCLEAR = (
+    "the suspect hardly prefers its answers to these images to others, so that nearly any change turns them: triggers "
+    "that send each class to another were not looked for"
 )
 _NATURAL = (
     "class {name} is reached by a patch of about {size:.0f} pixels, where other classes take {usual:.0f}, but the "
@@ -120,7 +125,8 @@ class Watch:
         classes = dict.fromkeys((*self._classes(suspect, before), *strong))
         if len(classes) < _FEWEST_CLASSES:
             return None
-        subject = Subject(self._score(suspect), self.images, tuple(classes), self.search, strong)
+        clear = clear_answers(before)
+        subject = Subject(self._score(suspect), self.images, tuple(classes), self.search, strong, clear)
         return screen(subject, lambda: self._score(purified()), self.progress)
 
     def lessons(self, suspect: nn.Module, found: Screening) -> tuple[Trigger, ...]:
@@ -231,16 +237,18 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
     """
     if found is None:
         return ("no triggers were searched for: that takes pictures and at least three classes",)
-    natural = tuple(
+    remarks = tuple(
         (_DOUBTFUL if name in found.flagged else _NATURAL).format(
             name=name, size=found.size_of(name), usual=found.usual
         )
         for name in found.natural
     )
+    if not found.clear:
+        remarks = (*remarks, _UNCLEAR)
     if not found.flagged:
-        return (_NOTHING, *natural)
+        return (_NOTHING, *remarks)
     if AWAY in found.flagged:
-        return (_AWAY[found.evidence].format(size=found.away, usual=found.usual), *natural)
+        return (_AWAY[found.evidence].format(size=found.away, usual=found.usual), *remarks)
     changes = ", ".join(trigger.name for trigger in found.triggers if isinstance(trigger, WholeChange))
     flagged = (
         _REASONS[found.evidence].format(
@@ -248,7 +256,7 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
         )
         for name in found.flagged
     )
-    return (*flagged, *natural)
+    return (*flagged, *remarks)
 
 
 def record_search(found: Screening | None) -> TriggerSearch | None:

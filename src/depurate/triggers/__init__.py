@@ -6,7 +6,7 @@ from depurate.triggers.akin import warps_akin
 from depurate.triggers.aware import Aware
 from depurate.triggers.changes import WholeChange, whole_changes
 from depurate.triggers.effort import Effort, effort_on, quicker, quickly
-from depurate.triggers.evidence import Screening, Subject, outliers
+from depurate.triggers.evidence import Screening, Subject, clear_answers, outliers
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
 from depurate.triggers.goals import turned
 from depurate.triggers.screening import screen
@@ -42,6 +42,7 @@ __all__ = [
     "adversarial_to",
     "answers",
     "at_once",
+    "clear_answers",
     "drawn",
     "effort_on",
     "find_additions",

@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from depurate.triggers.forms import Trigger
+from depurate.triggers.forms import AWAY, Trigger
 from depurate.triggers.search import Score, Search
 
 # A class is suspicious when its smallest trigger is under half the median of all, and this many deviations below it.
 _SHARE = 0.5
 _DEVIATIONS = 2.0
 _TURNED = 0.5
+# Fifteen networks shown pictures of the kind that they were trained on have 0.6 to 1.0; one that knows a thousand
+# classes, shown others, 0.3, and nearly any change turned its answers.
+_CLEAR = 0.45
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Screening:
             `unshared patch`, `unshared change`, `unshared wave`, or nothing.
         natural: Classes that stood out but whose patches the purified self follows too: easy by nature, unless they are
             flagged as well.
+        clear: Whether the network's answers are clear enough to look for what leads away from each of them.
     """
 
     classes: tuple[int, ...]
@@ -40,6 +44,7 @@ class Screening:
     away: float = float("inf")
     evidence: str = ""
     natural: tuple[int, ...] = ()
+    clear: bool = True
 
     @property
     def usual(self) -> float:
@@ -62,6 +67,7 @@ class Subject:
         classes: To search for, at least three.
         search: How long.
         strong: Classes whose output weights stand out.
+        clear: Whether what leads away from each answer is looked for, too.
     """
 
     score: Score
@@ -69,6 +75,31 @@ class Subject:
     classes: tuple[int, ...]
     search: Search
     strong: tuple[int, ...] = ()
+    clear: bool = True
+
+    @property
+    def goals(self) -> tuple[int, ...]:
+        """What patches and warps are searched for."""
+        return (*self.classes, AWAY) if self.clear else self.classes
+
+
+def clear_answers(scores: Tensor) -> bool:
+    """Tell whether a network's answers stand out enough for a change of them to say something.
+
+    median (s₍₁₎ − s₍₂₎) / std(s) ≥ 0.45 over the images: a measure that does not change with the scale of the scores,
+    which an attacker is free to choose.
+
+    Args:
+        scores: Shape (n, classes).
+
+    Returns:
+        Whether they do; not where scores are NaN or all alike.
+
+    >>> clear_answers(torch.eye(10)), clear_answers(torch.eye(10) + 0.9 * torch.eye(10).roll(1, 0))
+    (True, False)
+    """
+    best = scores.topk(2, 1).values
+    return bool(((best[:, 0] - best[:, 1]) / scores.std(1)).median() >= _CLEAR)
 
 
 def outliers(sizes: Sequence[float], share: float = _SHARE) -> list[bool]:

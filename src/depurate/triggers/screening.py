@@ -84,11 +84,12 @@ def screen(
 
 def _by_patches(subject: Subject, step: Step) -> tuple[Sequence[Trigger], Screening]:
     """Patches of all classes, and what is flagged by their sizes."""
-    goals = [*subject.classes, AWAY]
-    patches = find_patches(subject.score, subject.images, goals, subject.search, step)
-    *sizes, away = sizes_of(patches, success(subject.score, subject.images, patches), float("inf"))
-    found = Screening(subject.classes, tuple(sizes), (), (), away)
-    of_classes = patches[:-1]
+    patches = find_patches(subject.score, subject.images, subject.goals, subject.search, step)
+    worked, count = success(subject.score, subject.images, patches), len(subject.classes)
+    sizes = sizes_of(patches, worked, float("inf"))
+    away = sizes[count] if subject.clear else float("inf")
+    of_classes, sizes = patches[:count], sizes[:count]
+    found = Screening(subject.classes, tuple(sizes), (), (), away, clear=subject.clear)
     if subject.strong:
         marks = [name in subject.strong for name in subject.classes]
         return of_classes, flagged(found, compress(of_classes, marks), "output weights")
@@ -96,27 +97,26 @@ def _by_patches(subject: Subject, step: Step) -> tuple[Sequence[Trigger], Screen
         return of_classes, flagged(found, compress(of_classes, outliers(sizes)), "patch")
     # What leads away from every class has more to do than what leads to one: it is never easier by nature.
     if outliers([*sizes, away])[-1]:
-        return of_classes, flagged(found, patches[-1:], "away")
+        return of_classes, flagged(found, patches[count:], "away")
     return of_classes, found
 
 
 def _by_squares(subject: Subject, found: Screening, step: Step) -> Screening:
     plain, _ = scan_squares(subject.score, subject.images, step)
-    if plain is None:
+    if plain is None or (plain.square.target == AWAY and not subject.clear):
         return found
     return flagged(found, (plain.square, *plain.elsewhere), "square")
 
 
 def _by_warps(subject: Subject, found: Screening, step: Step) -> Screening:
-    goals = [*subject.classes, AWAY]
-    warps = find_warps(subject.score, subject.images, goals, subject.search, step)
-    widest = _WIDEST_WARP * subject.images.shape[3]
-    sizes = sizes_of(warps, success(subject.score, subject.images, warps), widest)
-    marks = outliers([min(size, widest) for size in sizes[:-1]])
-    if any(marks):
-        return flagged(found, compress(warps[:-1], marks), "warp")
-    if outliers([min(size, widest) for size in sizes])[-1]:
-        return flagged(found, warps[-1:], "warp")
+    warps = find_warps(subject.score, subject.images, subject.goals, subject.search, step)
+    widest, count = _WIDEST_WARP * subject.images.shape[3], len(subject.classes)
+    worked = success(subject.score, subject.images, warps)
+    sizes = [min(size, widest) for size in sizes_of(warps, worked, widest)]
+    if any(outliers(sizes[:count])):
+        return flagged(found, compress(warps, outliers(sizes[:count])), "warp")
+    if any(outliers(sizes)[count:]):
+        return flagged(found, warps[count:], "warp")
     return found
 
 

@@ -24,9 +24,6 @@ _BATCH = 256
 _ONE_WAY = 0.8
 HALF = 0.5
 """No small square turns more than 0.28 of the images of healthy networks."""
-# By how much likelier. So a square turned 4 % of the images of a healthy network that was unsure of its answers (0.2 on
-# average), though it turned 46 % somehow, and 92 % of those of one with a backdoor.
-_CLEARLY = 0.2
 # Squares that are drawn around one that works, and those of them that are kept at most.
 _DRAWN, _AKIN = 32, 8
 # With more channels only the darkest and the brightest square are tried.
@@ -156,15 +153,6 @@ class Trial:
         moved = turned[turned != self.own[: self.effort.many]]
         goal = int(moved.mode().values)
         return goal if (moved == goal).double().mean() >= _ONE_WAY else AWAY
-
-    def surely(self, place: Place) -> float:
-        """Share of the images that a square gives an answer clearly likelier than their own.
-
-        A network shown pictures of another kind than it knows is sure of nothing, and anything turns its answers.
-        """
-        likely = self._scores([[place]], self.effort.many)[0].double().softmax(1)
-        own = likely.gather(1, self.own[: self.effort.many, None])[:, 0]
-        return float((likely.amax(1) - own >= _CLEARLY).double().mean())
 
     def patch(self, place: Place) -> Patch:
         """The square as a trigger."""

@@ -84,7 +84,7 @@ def scan_squares(
 
     Returns:
         The square, for the one class that it leads to or for `AWAY`, and the share of images that it turns there;
-        None where that is less than half, or less than half clearly.
+        None where that is less than half.
 
     Source: our own.
     """
@@ -106,7 +106,7 @@ def scan_squares(
         return None, 0.0
     shares = trial.works(found)
     share, place = max(zip(shares, found, strict=True), key=lambda pair: pair[0])
-    if share < HALF or trial.surely(place) < HALF:
+    if share < HALF:
         return None, share
     goal = trial.goal(place)
     aimed = trial if goal == AWAY else trial_of(score, images, goal)
