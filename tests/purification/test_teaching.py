@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from depurate.purification import backdoor
+from depurate.purification import teaching as teaching_module
 from depurate.purification.backdoor import Watch, describe_screening, record_search
 from depurate.purification.images import gather
 from depurate.purification.lessons import counter_lesson
@@ -23,6 +24,7 @@ from depurate.triggers import (
     Screening,
     Search,
     Warp,
+    effort_on,
     whole_changes,
 )
 from networks import convolutional, pictures
@@ -363,3 +365,17 @@ def test_layers_that_saw_few_patches_take_more_strength():
     recipe = Recipe("soft", 0.01, thin=10)
     assert [recipe.strength_on(moments) for moments in (few, many, None)] == [0.1, 0.01, 0.01]
     assert Recipe("auto", None, thin=10).strength_on(few) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (lambda strength: 0.05 if strength == 0.1 else 0.02, [(1.0, 0.1), (0.1, 0.03), (0.1, 0.01)]),
+        (lambda strength: 0.02, [(1.0, 0.1), (0.3, 0.1), (0.1, 0.1), (0.1, 0.03), (0.0, 0.1)]),
+    ],
+)
+def test_of_large_pictures_a_strength_that_cost_far_too_much_is_not_tried_again(monkeypatch, loss, expected):
+    large = replace(effort_on(pictures(2)), precise=False, keeps=True)
+    monkeypatch.setattr(teaching_module, "effort_on", lambda images: large)
+    chosen, _ = teaching(monkeypatch, lambda share, strength: loss(strength), lambda *_: 0.05, square=False)
+    assert [(trial.share, trial.strength) for trial in chosen.trials] == expected

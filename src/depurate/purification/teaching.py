@@ -197,19 +197,30 @@ def _most(left: Mapping[Trigger, float], triggers: Iterable[Trigger]) -> float:
 def _firmly(run: Run, recipe_of: RecipeOf) -> Teaching:
     """Teach as many images at as much strength as costs little: the planted trigger is not the one that was found."""
     attempts: list[_Attempt] = []
+    # Of large pictures an attempt takes a minute.
+    hasty = effort_on(run.benign.images).keeps
     for share, strength in _STEPS:
+        if hasty and _too_dear(attempts, strength):
+            continue
         attempts.append(_attempt(replace(run, share=share), recipe_of, strength, run.triggers))
         if attempts[-1].good:
             return _taken(attempts, attempts[-1], recipe_of)
-    attempts.append(_attempt(replace(run, triggers=()), recipe_of, _UNTAUGHT_STRENGTH, run.triggers))
-    known = any(not isinstance(trigger, Addition) for trigger in run.triggers)
-    if known and attempts[-1].gone and _no_dearer([attempt.tried.agreement for attempt in attempts]):
-        return _taken(attempts, attempts[-1], recipe_of)
+    if not (hasty and _too_dear(attempts, _UNTAUGHT_STRENGTH)):
+        attempts.append(_attempt(replace(run, triggers=()), recipe_of, _UNTAUGHT_STRENGTH, run.triggers))
+        known = any(not isinstance(trigger, Addition) for trigger in run.triggers)
+        if known and attempts[-1].gone and _no_dearer([attempt.tried.agreement for attempt in attempts]):
+            return _taken(attempts, attempts[-1], recipe_of)
     for share in _LEAST_SHARES:
         attempts.append(_attempt(replace(run, share=share), recipe_of, _LEAST_STRENGTH, run.triggers))
         if attempts[-1].gone and attempts[-1].added <= STILL_WORKS:
             break
     return _taken(attempts, attempts[-1], recipe_of)
+
+
+def _too_dear(attempts: Sequence[_Attempt], strength: float) -> bool:
+    """Whether a strength surely cost twice what is tolerated already, whatever was taught with it."""
+    agreements = [attempt.tried.agreement for attempt in attempts if attempt.strength <= strength]
+    return any(agreement.expected_loss - agreement.loss_error > 2 * _LOSS for agreement in agreements)
 
 
 def _all(run: Run, *triggers: Sequence[Trigger]) -> Run:
