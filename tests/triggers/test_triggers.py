@@ -26,6 +26,7 @@ from depurate.triggers import (
     find_wave,
     outliers,
     screen,
+    screening,
     shortest_additions,
     success,
     warps_akin,
@@ -360,3 +361,16 @@ def test_answers_that_hardly_stand_out_are_no_ground_for_triggers_that_lead_anyw
     assert (AWAY in found.flagged) == clear
     assert (found.away < float("inf")) == clear
     assert any("hardly prefers" in said for said in describe_screening(found)) != clear
+
+
+def test_a_class_alone_in_reach_of_a_patch_is_flagged_if_that_is_small(monkeypatch):
+    """Of the others no patch is found, so that there is nothing to compare with."""
+    for size, seen in ((5, True), (40, False)):
+        patches = [Patch(name, torch.full((1, 8, 8), size / 64), torch.ones(1, 8, 8)) for name in range(4)]
+        monkeypatch.setattr(screening, "find_patches", lambda *_, patches=patches: tuple(patches))
+        monkeypatch.setattr(screening, "success", lambda *_: [1.0, 0.0, 0.0, 0.0])
+        subject = Subject(Planted(False), pictures(), tuple(range(4)), Search(), clear=False)
+        found = screening._by_patches(subject, lambda *_: None)[1]
+        assert found.flagged == ((0,) if seen else ())
+        said = describe_screening(found)[0]
+        assert ("no patch was found for most other classes" in said) == seen

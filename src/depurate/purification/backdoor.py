@@ -14,6 +14,7 @@ from depurate.analysis import logits, read_scores
 from depurate.recovery import TriggerSearch, strong_outputs
 from depurate.triggers import (
     AWAY,
+    SHARE_OF_ALL,
     Addition,
     Adversarial,
     Patch,
@@ -47,8 +48,8 @@ _WORKS = 0.5
 STILL_WORKS = 0.1
 """Share of the images up to which a trigger counts as gone after recovery."""
 _REASONS = {
-    "patch": "class {name} is reached from nearly any image by a patch of about {size:.0f} pixels, where other "
-    "classes take {usual:.0f}: taken for a backdoor",
+    "patch": "class {name} is reached from nearly any image by a patch of about {size:.0f} pixels, where {others}: "
+    "taken for a backdoor",
     "output weights": "the output weights of class {name} are spread far wider than those of other classes, as where "
     "bits were flipped for a trigger: taken for a backdoor",
     "square": "class {name} is reached from most images by one small plain square, which healthy networks hardly "
@@ -76,7 +77,7 @@ _UNCLEAR = (
     "that send each class to another were not looked for"
 )
 _NATURAL = (
-    "class {name} is reached by a patch of about {size:.0f} pixels, where other classes take {usual:.0f}, but the "
+    "class {name} is reached by a patch of about {size:.0f} pixels, where {others}, but the "
     "purified network follows it too: taken for easy by nature"
 )
 _DOUBTFUL = "the purified network follows the patch of class {name} too: the class may only be easy by nature"
@@ -173,10 +174,11 @@ class Watch:
         score, search = self._score(purified), replace(self.search, images=32)
         patches = find_patches(score, self.images, found.flagged, search)
         works = success(score, self.images, patches)
+        easy = _STILL_EASY * found.usual
+        if math.isinf(easy):
+            easy = SHARE_OF_ALL * self.images[0, 0].numel()
         return tuple(
-            patch
-            for patch, share in zip(patches, works, strict=True)
-            if share > _WORKS and patch.size < _STILL_EASY * found.usual
+            patch for patch, share in zip(patches, works, strict=True) if share > _WORKS and patch.size < easy
         )
 
     def left(self, purified: nn.Module, triggers: Sequence[Trigger]) -> tuple[str, ...]:
@@ -239,7 +241,7 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
         return ("no triggers were searched for: that takes pictures and at least three classes",)
     remarks = tuple(
         (_DOUBTFUL if name in found.flagged else _NATURAL).format(
-            name=name, size=found.size_of(name), usual=found.usual
+            name=name, size=found.size_of(name), others=_others(found)
         )
         for name in found.natural
     )
@@ -252,11 +254,17 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
     changes = ", ".join(trigger.name for trigger in found.triggers if isinstance(trigger, WholeChange))
     flagged = (
         _REASONS[found.evidence].format(
-            name=name, size=found.size_of(name), usual=found.usual, changes=changes
+            name=name, size=found.size_of(name), others=_others(found), changes=changes
         )
         for name in found.flagged
     )
     return (*flagged, *remarks)
+
+
+def _others(found: Screening) -> str:
+    if math.isfinite(found.usual):
+        return f"other classes take {found.usual:.0f}"
+    return "no patch was found for most other classes"
 
 
 def record_search(found: Screening | None) -> TriggerSearch | None:

@@ -6,7 +6,7 @@ from depurate.triggers.akin import warps_akin
 from depurate.triggers.aware import Aware
 from depurate.triggers.changes import WholeChange, whole_changes
 from depurate.triggers.effort import Effort, effort_on, quicker, quickly
-from depurate.triggers.evidence import Screening, Subject, clear_answers, outliers
+from depurate.triggers.evidence import SHARE_OF_ALL, Screening, Subject, clear_answers, outliers
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
 from depurate.triggers.goals import turned
 from depurate.triggers.screening import screen
@@ -26,6 +26,7 @@ from depurate.triggers.waves import find_wave
 
 __all__ = [
     "AWAY",
+    "SHARE_OF_ALL",
     "Addition",
     "Adversarial",
     "Aware",

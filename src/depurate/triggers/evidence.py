@@ -15,7 +15,12 @@ from depurate.triggers.search import Score, Search
 _SHARE = 0.5
 _DEVIATIONS = 2.0
 _TURNED = 0.5
-# Fifteen networks shown pictures of the kind that they were trained on have 0.6 to 1.0; one that knows a thousand
+SHARE_OF_ALL = 0.1
+"""Where most classes are out of reach of any patch, one that takes less than this share of the picture stands out.
+
+A healthy network had 0.41 at least, one with a backdoor 0.03.
+"""
+# Eleven networks shown pictures of the kind that they were trained on have 0.6 to 1.0; one that knows a thousand
 # classes, shown others, 0.3, and nearly any change turned its answers.
 _CLEAR = 0.45
 
@@ -132,6 +137,23 @@ def outliers(sizes: Sequence[float], share: float = _SHARE) -> list[bool]:
     spread = 1.4826 * below.abs().median()
     marks: list[bool] = ((ordered < share * median) & (below > _DEVIATIONS * spread)).tolist()
     return marks
+
+
+def alone(sizes: Sequence[float], everything: float) -> list[bool]:
+    """Mark the sizes that are small by themselves, where most are infinite and say nothing of what is usual.
+
+    Args:
+        sizes: One a class; infinite where none was found.
+        everything: Size of the whole picture.
+
+    Returns:
+        One mark a size.
+
+    >>> alone([9.0, torch.inf, torch.inf], 100.0), alone([9.0, 80.0, torch.inf], 100.0)
+    ([True, False, False], [False, False, False])
+    """
+    silent = bool(torch.tensor([*sizes]).median().isinf())
+    return [silent and size < SHARE_OF_ALL * everything for size in sizes]
 
 
 def flagged(found: Screening, triggers: Iterable[Trigger], evidence: str) -> Screening:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import compress
+from operator import or_
 
 from depurate.triggers.additions import WORKS, shortest_additions
 from depurate.triggers.effort import effort_on
-from depurate.triggers.evidence import Screening, Subject, flagged, outliers, sizes_of
+from depurate.triggers.evidence import Screening, Subject, alone, flagged, outliers, sizes_of
 from depurate.triggers.forms import AWAY, Trigger
 from depurate.triggers.search import Score, Step, find_patches, find_warps, success
 from depurate.triggers.squares import scan_squares
@@ -93,8 +94,10 @@ def _by_patches(subject: Subject, step: Step) -> tuple[Sequence[Trigger], Screen
     if subject.strong:
         marks = [name in subject.strong for name in subject.classes]
         return of_classes, flagged(found, compress(of_classes, marks), "output weights")
-    if any(outliers(sizes)):
-        return of_classes, flagged(found, compress(of_classes, outliers(sizes)), "patch")
+    everything = float(subject.images[0, 0].numel())
+    marks = [*map(or_, outliers(sizes), alone(sizes, everything))]
+    if any(marks):
+        return of_classes, flagged(found, compress(of_classes, marks), "patch")
     # What leads away from every class has more to do than what leads to one: it is never easier by nature.
     if outliers([*sizes, away])[-1]:
         return of_classes, flagged(found, patches[count:], "away")
