@@ -73,7 +73,7 @@ def geometry_on(module: nn.Module, inputs: Tensor) -> Geometry | None:
 
 
 def _of_random_numbers(module: nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
-    """A copy whose parameters, and inputs that, are random: what a trained weight hides, a mask of ones say, shows."""
+    """A copy with random parameters, and random inputs: what trained ones may hide, a correction of zero say, shows."""
     generator = torch.Generator().manual_seed(0)
     tried = copy.deepcopy(module).eval()
     with torch.no_grad():
