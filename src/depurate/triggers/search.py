@@ -203,7 +203,8 @@ class _Asked:
     def descend(self, candidates: Candidates, at: Tensor, price: Tensor) -> Tensor:
         """Add the slopes of miss + price·size on some images; return which goals were reached, shape (goals, n)."""
         hits: list[Tensor] = []
-        for part in torch.split(at, at_once(self.images, len(self.goals))):
+        shown_to = 1 if self.unmoved is None else 2  # each network keeps what its slopes take
+        for part in torch.split(at, at_once(self.images, shown_to * len(self.goals))):
             shown = candidates.on(self.images[part])
             missed, hit = _outcome(self.score, shown, self.goals, self.own[part])
             if self.unmoved is not None and self.theirs is not None:
