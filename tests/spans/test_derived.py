@@ -60,10 +60,6 @@ class Reshaping(nn.Linear):
         return super().forward(features.view(3, 5))
 
 
-def same_padded(size: int, kernel: int, stride: int, groups: int = 1) -> SamePadded:
-    return SamePadded(4, 6, kernel, stride, groups=groups)
-
-
 def test_padding_of_its_own_is_found_by_what_comes_out() -> None:
     for size, kernel, stride, groups in (
         (8, 3, 2, 1),
@@ -103,7 +99,7 @@ def test_the_layer_looked_at_and_the_draws_of_others_stay_as_they_are() -> None:
 
 
 def test_a_nan_does_not_hide_how_a_layer_reads() -> None:
-    layer = same_padded(8, 3, 2)
+    layer = SamePadded(4, 6, 3, 2)
     with torch.no_grad():
         layer.weight[0, 0, 0, 0] = float("nan")
     assert geometry_on(layer, torch.randn(1, 4, 8, 8)) is not None

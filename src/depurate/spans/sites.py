@@ -140,13 +140,13 @@ class _Call:
     @classmethod
     def of(cls, module: nn.Module, inputs: Tensor, images: int) -> _Call | None:
         """Look at a call; None where the layer turns out to be none that recovery covers."""
-        geometry = None if isinstance(module, BATCH_NORMS) else geometry_on(module, inputs)
-        if geometry is not None:
-            positions = geometry.positions(inputs)
-        elif isinstance(module, BATCH_NORMS):
-            positions = inputs[0].numel() // inputs.shape[1]
+        if isinstance(module, BATCH_NORMS):
+            geometry, positions = None, inputs[0].numel() // inputs.shape[1]
         else:
-            return None
+            geometry = geometry_on(module, inputs)
+            if geometry is None:
+                return None
+            positions = geometry.positions(inputs)
         # The first axis need not be the images: transformers merge it with the tokens or put those first.
         return cls(geometry, -(-positions * len(inputs) // images))
 

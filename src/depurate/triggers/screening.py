@@ -116,8 +116,9 @@ def _by_warps(subject: Subject, found: Screening, step: Step) -> Screening:
     widest, count = _WIDEST_WARP * subject.images.shape[3], len(subject.classes)
     worked = success(subject.score, subject.images, warps)
     sizes = [min(size, widest) for size in sizes_of(warps, worked, widest)]
-    if any(outliers(sizes[:count])):
-        return flagged(found, compress(warps, outliers(sizes[:count])), "warp")
+    marks = outliers(sizes[:count])
+    if any(marks):
+        return flagged(found, compress(warps, marks), "warp")
     if any(outliers(sizes)[count:]):
         return flagged(found, warps[count:], "warp")
     return found
