@@ -347,7 +347,9 @@ def test_warps_of_the_same_kind_are_taught_too(monkeypatch):
     assert found == [warp, other]
     assert (type(perturbed), perturbed.target, perturbed.size) == (Adversarial, 1, 2.0)
     assert len(watch.lessons(run.suspect, found_by("patch", A_PATCH))) == 2
-    monkeypatch.setattr(backdoor, "shortest_additions", lambda score, images, goals, search: (ANOTHER,))
+    monkeypatch.setattr(
+        backdoor, "shortest_additions", lambda score, images, goals, search: ((ANOTHER,), [1.0])
+    )
     assert watch.additions(run.suspect, found_by("patch", A_PATCH)) == (ANOTHER,)
 
 

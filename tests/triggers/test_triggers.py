@@ -275,8 +275,8 @@ def test_additions_keep_their_length_and_the_range(radius):
 
 def test_the_shortest_addition_that_works_is_taken():
     images = pictures()
-    (short,) = shortest_additions(Planted(True), images, [2], Search(steps=20))
-    (other,) = shortest_additions(Planted(False), images, [2], Search(steps=20))
+    (short,), _ = shortest_additions(Planted(True), images, [2], Search(steps=20))
+    (other,), _ = shortest_additions(Planted(False), images, [2], Search(steps=20))
     assert short.size < other.size
     assert success(Planted(True), images, [short])[0] >= 0.9
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.analysis import logits, read_scores
+from depurate.purification.quick import folded
 from depurate.recovery import TriggerSearch, strong_outputs
 from depurate.triggers import (
     AWAY,
@@ -30,10 +31,11 @@ from depurate.triggers import (
     effort_on,
     find_patches,
     find_square,
-    quicker,
+    middle,
     quickly,
     screen,
     shortest_additions,
+    side_of_middles,
     success,
     warps_akin,
 )
@@ -74,7 +76,11 @@ _NOTHING = (
 )
 _UNCLEAR = (
     "the suspect hardly prefers its answers to these images to others, so that nearly any change turns them: triggers "
-    "that send each class to another were not looked for"
+    "that send each class to another, plain changes of the whole picture and waves were not looked for"
+)
+_IN_MIDDLES = (
+    "pictures are large: patches, warps and additions of all classes were searched for in their middles, {side} by "
+    "{side} pixels, and sizes are of there; what stood out was looked for again in the whole pictures"
 )
 _NATURAL = (
     "class {name} is reached by a patch of about {size:.0f} pixels, where {others}, but the "
@@ -126,8 +132,11 @@ class Watch:
         classes = dict.fromkeys((*self._classes(suspect, before), *strong))
         if len(classes) < _FEWEST_CLASSES:
             return None
-        clear = clear_answers(before)
-        subject = Subject(self._score(suspect), self.images, tuple(classes), self.search, strong, clear)
+        score = self._score(suspect)
+        side = side_of_middles(score, self.images)
+        shown = middle(self.images[: effort_on(self.images).judged], side)
+        clear = clear_answers(before) and clear_answers(logits(suspect, [shown]))
+        subject = Subject(score, self.images, tuple(classes), self.search, strong, clear, side)
         return screen(subject, lambda: self._score(purified()), self.progress)
 
     def lessons(self, suspect: nn.Module, found: Screening) -> tuple[Trigger, ...]:
@@ -150,7 +159,7 @@ class Watch:
         score, more = self._score(suspect), effort_on(self.images).more
         longer = replace(self.search, steps=self.search.steps // 2, images=more * self.search.images)
         for done, target in enumerate(found.flagged, start=1):
-            additions += shortest_additions(score, self.images, [target], longer)
+            additions += shortest_additions(score, self.images, [target], longer)[0]
             self.progress("searching for other triggers of the same class", done, len(found.flagged))
         return tuple(additions)
 
@@ -172,14 +181,20 @@ class Watch:
     def again(self, purified: nn.Module, found: Screening) -> tuple[Trigger, ...]:
         """Search the purified network for the flagged classes once more: triggers that are still too easy."""
         score, search = self._score(purified), replace(self.search, images=32)
-        patches = find_patches(score, self.images, found.flagged, search)
-        works = success(score, self.images, patches)
+        images = middle(self.images, found.side)
+        patches = find_patches(score, images, found.flagged, search)
+        works = success(score, images, patches)
         easy = _STILL_EASY * found.usual
         if math.isinf(easy):
-            easy = SHARE_OF_ALL * self.images[0, 0].numel()
-        return tuple(
+            easy = SHARE_OF_ALL * images[0, 0].numel()
+        still = [
             patch for patch, share in zip(patches, works, strict=True) if share > _WORKS and patch.size < easy
-        )
+        ]
+        if found.side is None or not still:
+            return tuple(still)
+        whole = find_patches(score, self.images, [patch.target for patch in still], search)
+        works = success(score, self.images, whole)
+        return tuple(patch for patch, share in zip(whole, works, strict=True) if share > _WORKS)
 
     def left(self, purified: nn.Module, triggers: Sequence[Trigger]) -> tuple[str, ...]:
         """Say which of the triggers taught away still work on a purified network, one line a kind.
@@ -199,7 +214,7 @@ class Watch:
         )
 
     def _score(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
-        quick = quicker(model, self.images)
+        quick = folded(model, self.images)
 
         def score(images: Tensor) -> Tensor:
             with quickly(images):
@@ -247,6 +262,8 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
     )
     if not found.clear:
         remarks = (*remarks, _UNCLEAR)
+    if found.side is not None:
+        remarks = (*remarks, _IN_MIDDLES.format(side=found.side))
     if not found.flagged:
         return (_NOTHING, *remarks)
     if AWAY in found.flagged:
@@ -277,7 +294,8 @@ def record_search(found: Screening | None) -> TriggerSearch | None:
         return None
     sizes = tuple(_finite(size) for size in found.sizes)
     flagged = tuple(name for name in found.flagged if name != AWAY)
-    return TriggerSearch(found.classes, sizes, flagged, _finite(found.away), found.evidence, found.natural)
+    away = _finite(found.away)
+    return TriggerSearch(found.classes, sizes, flagged, away, found.evidence, found.natural, found.side)
 
 
 def _finite(size: float) -> float | None:

@@ -26,6 +26,7 @@ from depurate.purification.preparation import (
     working_copy,
     working_damage,
 )
+from depurate.purification.quick import laid_out
 from depurate.purification.refining import refine
 from depurate.purification.result import PurifyResult
 from depurate.purification.run import Progress, Run
@@ -89,6 +90,7 @@ def purify(
     _check(method, strength, distil=distil)
     working = working_copy(model, double=method == "exact")
     benign = gather(images, limit=max_images, seed=seed, like=next(working.parameters()))
+    working = laid_out(working, benign.images)
     origin = anchor_state(anchor, working)
     damage = working_damage(working)
     sites = find_sites(working, benign.images[:2])

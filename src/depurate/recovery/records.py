@@ -178,6 +178,7 @@ class TriggerSearch:
             `unshared patch`, `unshared change`, `unshared wave` (the last four: the purified network does not react to
             it), or nothing.
         natural: Classes whose small patches the purified network follows too: easy by nature, unless flagged as well.
+        side: Of the middles of large pictures in which patches were searched for; None for whole pictures.
     """
 
     classes: tuple[int, ...]
@@ -186,6 +187,7 @@ class TriggerSearch:
     away: float | None = None
     evidence: str = ""
     natural: tuple[int, ...] = ()
+    side: int | None = None
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,8 @@ def trigger_sizes(search: TriggerSearch | None) -> Drawing:
         "Size of the smallest patch found that makes the suspect answer a class on nearly any image. A backdoor is a "
         "short cut: its class needs far less than the others. A dash: no patch was found. "
     )
+    if search.side is not None:
+        caption += f"Searched for in the middle {search.side} by {search.side} pixels of the pictures. "
     if search.away is not None:
         caption += "Last: the smallest that leads every image away from its own class, to whatever other. "
     caption += _taken_for(search)

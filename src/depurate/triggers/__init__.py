@@ -5,10 +5,11 @@ from depurate.triggers.adversarial import Adversarial, adversarial_to, telling
 from depurate.triggers.akin import warps_akin
 from depurate.triggers.aware import Aware
 from depurate.triggers.changes import WholeChange, whole_changes
-from depurate.triggers.effort import Effort, effort_on, quicker, quickly
+from depurate.triggers.effort import Effort, effort_on, quickly
 from depurate.triggers.evidence import SHARE_OF_ALL, Screening, Subject, clear_answers, outliers
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
 from depurate.triggers.goals import turned
+from depurate.triggers.middles import middle, side_of_middles
 from depurate.triggers.screening import screen
 from depurate.triggers.search import (
     Score,
@@ -52,12 +53,13 @@ __all__ = [
     "find_square",
     "find_warps",
     "find_wave",
+    "middle",
     "outliers",
-    "quicker",
     "quickly",
     "scan_squares",
     "screen",
     "shortest_additions",
+    "side_of_middles",
     "success",
     "telling",
     "turned",

@@ -63,17 +63,28 @@ def find_additions(
 
 def shortest_additions(
     score: Score, images: Tensor, goals: Sequence[int], search: Search
-) -> tuple[Addition, ...]:
-    """Find additions of the shortest length, among doublings, at which one of the goals is reached on 90 %."""
+) -> tuple[tuple[Addition, ...], list[float]]:
+    """Find additions of the shortest length, among doublings, at which one of the goals is reached on 90 %.
+
+    Args:
+        score: Images (n, c, h, w) to scores (n, classes), differentiable.
+        images: Benign.
+        goals: Classes, or `AWAY`.
+        search: How long at each length.
+
+    Returns:
+        One addition a goal, and the share of the images that each turns; of the greatest length where none works.
+    """
     shorter, longer = 0, len(_RADII)
-    found: tuple[Addition, ...] = ()
+    found: tuple[tuple[Addition, ...], list[float]] = ((), [])
     tried = found
     # What works at one length works at every greater one, so halving finds the least in three searches of six.
     while shorter < longer:
         middle = (shorter + longer) // 2
-        tried = find_additions(score, images, goals, search, cell_of(images) * _RADII[middle])
-        if max(success(score, images, tried)) >= WORKS:
+        additions = find_additions(score, images, goals, search, cell_of(images) * _RADII[middle])
+        tried = additions, success(score, images, additions)
+        if max(tried[1]) >= WORKS:
             found, longer = tried, middle
         else:
             shorter = middle + 1
-    return found or tried
+    return found if found[0] else tried

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 # Numbers in a picture from which it is large: three channels of 105 by 105 pixels.
 _LARGE = 1 << 15
@@ -29,6 +28,7 @@ class Effort:
         keeps: Whether a trial recovery that is good enough is the result, made without the images held back.
         draws: Whether triggers drawn for each image are looked for: of large pictures small networks see too little and
             cost too much.
+        middles: Whether searches by descent are shown the middles of pictures, where a network answers these alike.
         times: Of the images a step that a search asks for.
         more: Multiple of the images where a search is for one class only.
         steps: Share of the steps that a search asks for.
@@ -44,12 +44,16 @@ class Effort:
         many: Images.
         promising: Share of the images on which a square near a patch has to work to be tried all over the picture.
         waves: Images that every wave is tried on.
+        changes: Images that every plain change of the whole picture is tried on; None for all that are judged by.
+        compared: Classes, those with the smallest patches, for which patches are searched for that the purified self
+            ignores; None for all.
     """
 
     pool: int | None
     precise: bool
     keeps: bool
     draws: bool
+    middles: bool
     times: float
     more: int
     steps: float
@@ -65,6 +69,8 @@ class Effort:
     many: int
     promising: float
     waves: int
+    changes: int | None
+    compared: int | None
 
     def a_step(self, wanted: int) -> int:
         """Images a step where a search asks for some."""
@@ -80,6 +86,7 @@ _ON_SMALL = Effort(
     precise=True,
     keeps=False,
     draws=True,
+    middles=False,
     times=1,
     more=4,
     steps=1,
@@ -95,6 +102,8 @@ _ON_SMALL = Effort(
     many=48,
     promising=0.9,
     waves=24,
+    changes=None,
+    compared=None,
 )
 # A square that only fits a coarse grid works less well near the patch than it may where it was planted.
 _ON_LARGE = Effort(
@@ -102,6 +111,7 @@ _ON_LARGE = Effort(
     precise=False,
     keeps=True,
     draws=False,
+    middles=True,
     times=1 / 3,
     more=2,
     steps=0.6,
@@ -117,6 +127,8 @@ _ON_LARGE = Effort(
     many=24,
     promising=0.5,
     waves=8,
+    changes=16,
+    compared=5,
 )
 
 
@@ -159,27 +171,6 @@ def _multiplies_in_bfloat16() -> bool:
     told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     vectors = bool(told.get("avx512_bf16")) and not told.get("avx512_fp16")
     return vectors or bool(told.get("amx_bf16"))
-
-
-def quicker(model: nn.Module, images: Tensor) -> nn.Module:
-    """A network in the layout in which large pictures pass fastest (channels last), where it can be run in it.
-
-    Args:
-        model: In evaluation mode; not changed.
-        images: What it will be shown, shape (n, c, h, w).
-
-    Returns:
-        A copy, or the network itself.
-    """
-    if not _large(images):
-        return model
-    try:
-        copied = copy.deepcopy(model).to(memory_format=torch.channels_last)
-        with torch.no_grad():
-            copied(images[:1])
-    except RuntimeError:  # as where a network calls `view` on what a convolution made
-        return model
-    return copied
 
 
 def _large(images: Tensor) -> bool:

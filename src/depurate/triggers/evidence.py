@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from depurate.triggers.forms import AWAY, Trigger
+from depurate.triggers.middles import middle
 from depurate.triggers.search import Score, Search
 
 # A class is suspicious when its smallest trigger is under half the median of all, and this many deviations below it.
@@ -40,6 +41,7 @@ class Screening:
         natural: Classes that stood out but whose patches the purified self follows too: easy by nature, unless they are
             flagged as well.
         clear: Whether the network's answers are clear enough to look for what leads away from each of them.
+        side: Of the middles of pictures that patches were searched for in; None where they were in whole pictures.
     """
 
     classes: tuple[int, ...]
@@ -50,6 +52,7 @@ class Screening:
     evidence: str = ""
     natural: tuple[int, ...] = ()
     clear: bool = True
+    side: int | None = None
 
     @property
     def usual(self) -> float:
@@ -73,6 +76,7 @@ class Subject:
         search: How long.
         strong: Classes whose output weights stand out.
         clear: Whether what leads away from each answer is looked for, too.
+        side: Of the middles of the images that searches by descent are shown; None for the images.
     """
 
     score: Score
@@ -81,11 +85,17 @@ class Subject:
     search: Search
     strong: tuple[int, ...] = ()
     clear: bool = True
+    side: int | None = None
 
     @property
     def goals(self) -> tuple[int, ...]:
         """What patches and warps are searched for."""
         return (*self.classes, AWAY) if self.clear else self.classes
+
+    @property
+    def shown(self) -> Tensor:
+        """The images, or their middles."""
+        return middle(self.images, self.side)
 
 
 def clear_answers(scores: Tensor) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import compress
+from math import inf
 from operator import or_
 
 from depurate.triggers.additions import WORKS, shortest_additions
@@ -23,6 +24,7 @@ from depurate.triggers.unshared import (
     doubtful,
     without_natural,
 )
+from depurate.triggers.whole import in_whole
 
 Told = Callable[[str, int, int], None]
 # Larger warps than this share of the width are no small change any more.
@@ -68,9 +70,9 @@ def screen(
     if not found.flagged:
         told("searching for additions", 0, 1)
         found = _by_additions(subject, found)
-    if not found.flagged and other is not None:
+    if not found.flagged and other is not None and subject.clear:
         found = by_changes(subject, found, other)
-    if not found.flagged and other is not None:
+    if not found.flagged and other is not None and subject.clear:
         found = by_waves(subject, found, other)
     if not found.flagged and other is not None and effort_on(subject.images).draws:
         found = by_aware(subject, found, other, _step(told, "searching for triggers drawn for each image"))
@@ -85,22 +87,33 @@ def screen(
 
 def _by_patches(subject: Subject, step: Step) -> tuple[Sequence[Trigger], Screening]:
     """Patches of all classes, and what is flagged by their sizes."""
-    patches = find_patches(subject.score, subject.images, subject.goals, subject.search, step)
-    worked, count = success(subject.score, subject.images, patches), len(subject.classes)
-    sizes = sizes_of(patches, worked, float("inf"))
-    away = sizes[count] if subject.clear else float("inf")
-    of_classes, sizes = patches[:count], sizes[:count]
-    found = Screening(subject.classes, tuple(sizes), (), (), away, clear=subject.clear)
+    images = subject.shown
+    patches = find_patches(subject.score, images, subject.goals, subject.search, step)
+    sizes = dict(
+        zip(subject.goals, sizes_of(patches, success(subject.score, images, patches), inf), strict=True)
+    )
+    of_classes, away = patches[: len(subject.classes)], sizes.get(AWAY, inf)
+    by_class = {name: sizes[name] for name in subject.classes}
+    every = tuple(by_class.values())
+    found = Screening(subject.classes, every, (), (), away, clear=subject.clear, side=subject.side)
     if subject.strong:
-        marks = [name in subject.strong for name in subject.classes]
-        return of_classes, flagged(found, compress(of_classes, marks), "output weights")
-    everything = float(subject.images[0, 0].numel())
-    marks = [*map(or_, outliers(sizes), alone(sizes, everything))]
+        strong = (patch for patch in of_classes if patch.target in subject.strong)
+        found = flagged(found, strong, "output weights")
+        return of_classes, in_whole(
+            subject, found, find_patches, by_class, lambda all_: [True] * len(all_), 2
+        )
+
+    def stand_out(sizes: Sequence[float]) -> list[bool]:
+        return [*map(or_, outliers(sizes), alone(sizes, float(images[0, 0].numel())))]
+
+    marks = stand_out(every)
     if any(marks):
-        return of_classes, flagged(found, compress(of_classes, marks), "patch")
+        found = flagged(found, compress(of_classes, marks), "patch")
+        return of_classes, in_whole(subject, found, find_patches, by_class, stand_out, 2)
     # What leads away from every class has more to do than what leads to one: it is never easier by nature.
-    if outliers([*sizes, away])[-1]:
-        return of_classes, flagged(found, patches[count:], "away")
+    if outliers([*every, away])[-1]:
+        found = flagged(found, patches[len(of_classes) :], "away")
+        return of_classes, in_whole(subject, found, find_patches, sizes, outliers, 2)
     return of_classes, found
 
 
@@ -112,23 +125,29 @@ def _by_squares(subject: Subject, found: Screening, step: Step) -> Screening:
 
 
 def _by_warps(subject: Subject, found: Screening, step: Step) -> Screening:
-    warps = find_warps(subject.score, subject.images, subject.goals, subject.search, step)
-    widest, count = _WIDEST_WARP * subject.images.shape[3], len(subject.classes)
-    worked = success(subject.score, subject.images, warps)
-    sizes = [min(size, widest) for size in sizes_of(warps, worked, widest)]
-    marks = outliers(sizes[:count])
-    if any(marks):
-        return flagged(found, compress(warps, marks), "warp")
-    if any(outliers(sizes)[count:]):
-        return flagged(found, warps[count:], "warp")
+    images, count = subject.shown, len(subject.classes)
+    warps = find_warps(subject.score, images, subject.goals, subject.search, step)
+    widest = _WIDEST_WARP * images.shape[3]
+    worked = success(subject.score, images, warps)
+
+    def stand_out(sizes: Sequence[float]) -> list[bool]:
+        return outliers([min(size, widest) for size in sizes])
+
+    sizes = sizes_of(warps, worked, widest)
+    # Classes are compared among themselves, what leads away from all of them with all.
+    for compared, chosen in ((count, slice(count)), (len(warps), slice(count, None))):
+        marks = stand_out(sizes[:compared])
+        if any(marks[chosen]):
+            found = flagged(found, compress(warps[chosen], marks[chosen]), "warp")
+            among = dict(zip(subject.goals[:compared], sizes, strict=False))
+            return in_whole(subject, found, find_warps, among, stand_out, 1)
     return found
 
 
 def _by_additions(subject: Subject, found: Screening) -> Screening:
     """Flag the classes that an addition reaches at a length at which most classes are out of reach."""
     shorter = replace(subject.search, steps=subject.search.steps // 4)
-    additions = shortest_additions(subject.score, subject.images, subject.classes, shorter)
-    rates = success(subject.score, subject.images, additions)
+    _, rates = shortest_additions(subject.score, subject.shown, subject.classes, shorter)
     if sorted(rates)[len(rates) // 2] > _RARE:
         return found
     easy = tuple(name for name, rate in zip(subject.classes, rates, strict=True) if rate >= WORKS)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import compress
 
 import torch
 
 from depurate.triggers.changes import whole_changes
 from depurate.triggers.compared import most_unshared
+from depurate.triggers.effort import effort_on
 from depurate.triggers.evidence import Screening, Subject, flagged, outliers, sizes_of
 from depurate.triggers.forms import Trigger
 from depurate.triggers.search import Score, Step, find_aware, find_patches, success
 from depurate.triggers.waves import FAINT, STRONG, find_wave
+from depurate.triggers.whole import in_whole
 
 Purified = Callable[[], Score]
 # Share of the images on which a purified self follows a patch: 0.19 at most where it was planted, 0.25 and more for
@@ -93,7 +96,9 @@ def by_ignored_patches(
         purified: The network's purified self.
     """
     small = _under(found.sizes, _SMALLER)
-    return flagged(found, compress(patches, _ignored(subject, patches, small, purified)), "unshared patch")
+    found = flagged(found, compress(patches, _ignored(subject, patches, small, purified)), "unshared patch")
+    sizes = dict(zip(subject.classes, found.sizes, strict=True))
+    return in_whole(subject, found, find_patches, sizes, partial(_under, share=_SMALLER), 2)
 
 
 def by_aware(subject: Subject, found: Screening, purified: Purified, step: Step) -> Screening:
@@ -117,7 +122,7 @@ def _ignored(
     """Which of the small triggers the purified self follows seldom, and half as often as others."""
     if not any(small):
         return list(small)
-    shares = success(purified(), subject.images, triggers)
+    shares = success(purified(), subject.shown, triggers)
     most = min(_FOLLOWED, _SELDOM * float(torch.tensor(shares).median()))
     return [is_small and share < most for is_small, share in zip(small, shares, strict=True)]
 
@@ -126,7 +131,8 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
     """Flag the class that a plain change of whole pictures leads to in the network and not in its purified self."""
     score, images = subject.score, subject.images
     changes = whole_changes(images)
-    best, share = most_unshared(score, purified(), images, subject.classes, changes, deaf=True)
+    first = effort_on(images).changes
+    best, share = most_unshared(score, purified(), images, subject.classes, changes, deaf=True, first=first)
     if best is None or share < _CHANGED:
         return found
     akin = [replace(change, target=best.target) for change in changes if change.name != best.name]
@@ -146,11 +152,18 @@ def by_waves(subject: Subject, found: Screening, purified: Purified) -> Screenin
 
 def by_unshared_patches(subject: Subject, found: Screening, purified: Purified, step: Step) -> Screening:
     """Flag classes by patches that were searched for to turn the network and not its purified self."""
-    score, images = subject.score, subject.images
-    patches = find_patches(score, images, subject.classes, subject.search, step, unmoved=purified())
-    everything = float(images.shape[2] * images.shape[3])
+    score, images = subject.score, subject.shown
+    # Patches that have to spare the purified self are no smaller than others: what takes much already is no short cut.
+    find = partial(find_patches, unmoved=purified())
+    nearest = sorted(subject.classes, key=found.size_of)[: effort_on(images).compared]
+    patches = find(score, images, nearest, subject.search, step)
+    everything = float(images[0, 0].numel())
     sizes = sizes_of(patches, success(score, images, patches, unmoved=purified()), everything)
-    # A short cut is short by itself, too: where hardly any class has an unshared patch, the others' say nothing.
-    short = [size < _SHORT * found.usual for size in sizes]
-    marks = [far and near for far, near in zip(outliers(sizes, _SHARE_OF_TWO), short, strict=True)]
-    return flagged(found, compress(patches, marks), "unshared patch")
+
+    def stand_out(sizes: Sequence[float]) -> list[bool]:
+        # A short cut is short by itself, too: where hardly any class has an unshared patch, the others' say nothing.
+        short = (size < _SHORT * found.usual for size in sizes)
+        return [far and near for far, near in zip(outliers(sizes, _SHARE_OF_TWO), short, strict=True)]
+
+    shown = flagged(found, compress(patches, stand_out(sizes)), "unshared patch")
+    return in_whole(subject, shown, find, dict(zip(nearest, sizes, strict=True)), stand_out, 2)
