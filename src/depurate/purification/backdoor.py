@@ -133,7 +133,7 @@ class Watch:
         if len(classes) < _FEWEST_CLASSES:
             return None
         score = self._score(suspect)
-        side = side_of_middles(score, self.images)
+        side = side_of_middles(suspect, score, self.images)
         shown = middle(self.images[: effort_on(self.images).judged], side)
         clear = clear_answers(before) and clear_answers(logits(suspect, [shown]))
         subject = Subject(score, self.images, tuple(classes), self.search, strong, clear, side)

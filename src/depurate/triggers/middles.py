@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from depurate.triggers.effort import effort_on
 from depurate.triggers.search import Score, answers
@@ -32,23 +35,23 @@ def middle(images: Tensor, side: int | None) -> Tensor:
     return images[:, :, top : top + side, left : left + side].contiguous()
 
 
-def side_of_middles(score: Score, images: Tensor) -> int | None:
+def side_of_middles(model: nn.Module, score: Score, images: Tensor) -> int | None:
     """Choose the side of the middles that searches by descent may be made on, half the picture's or 112 pixels.
 
     A network that averages over positions judges parts of a picture by the same features as the whole, and a trigger
-    found in a part is one in the whole.
+    found in a part is one in the whole. One that keeps positions apart may know its trigger in one place only.
 
     Args:
-        score: Images (n, c, h, w) to scores.
+        model: In evaluation mode.
+        score: Its images (n, c, h, w) to scores.
         images: Benign.
 
     Returns:
         The side; None where pictures are not large, or where the network takes no others or answers them otherwise.
 
-    >>> side_of_middles(lambda images: images.mean((2, 3)), torch.rand(9, 3, 224, 224))
+    >>> net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3, bias=False))
+    >>> side_of_middles(net, net, torch.rand(9, 3, 1, 1).expand(-1, -1, 224, 224))
     112
-    >>> side_of_middles(lambda images: images.mean((2, 3)), torch.rand(9, 3, 32, 32)) is None
-    True
     """
     effort = effort_on(images)
     height, width = images.shape[2:]
@@ -56,8 +59,31 @@ def side_of_middles(score: Score, images: Tensor) -> int | None:
     if not effort.middles or 2 * side * side > height * width:
         return None
     images = images[: effort.judged]
+    if _keeps_positions(model, images[:1]):
+        return None
     try:
         alike = answers(score, images) == answers(score, middle(images, side))
     except (RuntimeError, ValueError, AssertionError):  # as where patches of a fixed number are expected
         return None
     return side if bool(alike.double().mean() >= _ALIKE) else None
+
+
+def _keeps_positions(model: nn.Module, images: Tensor) -> bool:
+    """Whether a dense layer reads more numbers an image than there were channels before it: places, one by one."""
+    channels, keeps = images.shape[1], False
+
+    def look(module: nn.Module, inputs: tuple[Any, ...], made: object) -> None:
+        nonlocal channels, keeps
+        if isinstance(module, nn.Linear) and inputs[0].ndim == 2:
+            keeps = keeps or inputs[0].shape[1] > channels
+        elif isinstance(made, Tensor) and made.ndim == 4:
+            channels = made.shape[1]
+
+    handles = [module.register_forward_hook(look) for module in model.modules()]
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return keeps
