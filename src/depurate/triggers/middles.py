@@ -74,9 +74,9 @@ def _keeps_positions(model: nn.Module, images: Tensor) -> bool:
 
     def look(module: nn.Module, inputs: tuple[Any, ...], made: object) -> None:
         nonlocal channels, keeps
-        if isinstance(module, nn.Linear) and inputs[0].ndim == 2:
-            keeps = keeps or inputs[0].shape[1] > channels
-        elif isinstance(made, Tensor) and made.ndim == 4:
+        dense = isinstance(module, nn.Linear) and inputs[0].ndim == 2
+        keeps = keeps or (dense and inputs[0].shape[1] > channels)
+        if isinstance(made, Tensor) and (dense or made.ndim == 4):
             channels = made.shape[1]
 
     handles = [module.register_forward_hook(look) for module in model.modules()]
