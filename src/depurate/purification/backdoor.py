@@ -44,8 +44,6 @@ Progress = Callable[[str, int, int], None]
 # More classes than this are narrowed down to those that one universal change leads to most often.
 _MOST_CLASSES = 12
 _FEWEST_CLASSES = 3
-# A trigger found again after recovery counts while it is this much smaller than a usual class takes.
-_STILL_EASY = 0.5
 _WORKS = 0.5
 STILL_WORKS = 0.1
 """Share of the images up to which a trigger counts as gone after recovery."""
@@ -135,8 +133,9 @@ class Watch:
         score = self._score(suspect)
         side = side_of_middles(suspect, score, self.images)
         shown = middle(self.images[: effort_on(self.images).judged], side)
-        clear = clear_answers(before) and clear_answers(logits(suspect, [shown]))
-        subject = Subject(score, self.images, tuple(classes), self.search, strong, clear, side)
+        clear = clear_answers(before)
+        middles_clear = clear_answers(logits(suspect, [shown]))
+        subject = Subject(score, self.images, tuple(classes), self.search, strong, clear, side, middles_clear)
         return screen(subject, lambda: self._score(purified()), self.progress)
 
     def lessons(self, suspect: nn.Module, found: Screening) -> tuple[Trigger, ...]:
@@ -184,7 +183,7 @@ class Watch:
         images = middle(self.images, found.side)
         patches = find_patches(score, images, found.flagged, search)
         works = success(score, images, patches)
-        easy = _STILL_EASY * found.usual
+        easy = effort_on(self.images).outlying * found.usual
         if math.isinf(easy):
             easy = SHARE_OF_ALL * images[0, 0].numel()
         still = [

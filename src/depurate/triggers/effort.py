@@ -29,6 +29,7 @@ class Effort:
         draws: Whether triggers drawn for each image are looked for: of large pictures small networks see too little and
             cost too much.
         middles: Whether searches by descent are shown the middles of pictures, where a network answers these alike.
+        outlying: Share of the usual size under which a patch is suspicious.
         times: Of the images a step that a search asks for.
         more: Multiple of the images where a search is for one class only.
         steps: Share of the steps that a search asks for.
@@ -54,6 +55,7 @@ class Effort:
     keeps: bool
     draws: bool
     middles: bool
+    outlying: float
     times: float
     more: int
     steps: float
@@ -87,6 +89,7 @@ _ON_SMALL = Effort(
     keeps=False,
     draws=True,
     middles=False,
+    outlying=0.5,
     times=1,
     more=4,
     steps=1,
@@ -105,6 +108,7 @@ _ON_SMALL = Effort(
     changes=None,
     compared=None,
 )
+# In the middles of pictures healthy classes had 0.37 of the usual size and more, planted ones 0.03 to 0.08.
 # A square that only fits a coarse grid works less well near the patch than it may where it was planted.
 _ON_LARGE = Effort(
     pool=128,
@@ -112,6 +116,7 @@ _ON_LARGE = Effort(
     keeps=True,
     draws=False,
     middles=True,
+    outlying=0.25,
     times=1 / 3,
     more=2,
     steps=0.6,

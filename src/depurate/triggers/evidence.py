@@ -75,8 +75,9 @@ class Subject:
         classes: To search for, at least three.
         search: How long.
         strong: Classes whose output weights stand out.
-        clear: Whether what leads away from each answer is looked for, too.
+        clear: Whether what leads away from each answer is looked for, too, and plain changes that turn it.
         side: Of the middles of the images that searches by descent are shown; None for the images.
+        middles_clear: Whether what leads away from each answer is looked for in them.
     """
 
     score: Score
@@ -86,11 +87,12 @@ class Subject:
     strong: tuple[int, ...] = ()
     clear: bool = True
     side: int | None = None
+    middles_clear: bool = True
 
     @property
     def goals(self) -> tuple[int, ...]:
         """What patches and warps are searched for."""
-        return (*self.classes, AWAY) if self.clear else self.classes
+        return (*self.classes, AWAY) if self.clear and self.middles_clear else self.classes
 
     @property
     def shown(self) -> Tensor:

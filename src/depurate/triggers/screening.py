@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import compress
 from math import inf
 from operator import or_
@@ -87,7 +87,7 @@ def screen(
 
 def _by_patches(subject: Subject, step: Step) -> tuple[Sequence[Trigger], Screening]:
     """Patches of all classes, and what is flagged by their sizes."""
-    images = subject.shown
+    images, share = subject.shown, effort_on(subject.images).outlying
     patches = find_patches(subject.score, images, subject.goals, subject.search, step)
     sizes = dict(
         zip(subject.goals, sizes_of(patches, success(subject.score, images, patches), inf), strict=True)
@@ -104,16 +104,16 @@ def _by_patches(subject: Subject, step: Step) -> tuple[Sequence[Trigger], Screen
         )
 
     def stand_out(sizes: Sequence[float]) -> list[bool]:
-        return [*map(or_, outliers(sizes), alone(sizes, float(images[0, 0].numel())))]
+        return [*map(or_, outliers(sizes, share), alone(sizes, float(images[0, 0].numel())))]
 
     marks = stand_out(every)
     if any(marks):
         found = flagged(found, compress(of_classes, marks), "patch")
         return of_classes, in_whole(subject, found, find_patches, by_class, stand_out, 2)
     # What leads away from every class has more to do than what leads to one: it is never easier by nature.
-    if outliers([*every, away])[-1]:
+    if outliers([*every, away], share)[-1]:
         found = flagged(found, patches[len(of_classes) :], "away")
-        return of_classes, in_whole(subject, found, find_patches, sizes, outliers, 2)
+        return of_classes, in_whole(subject, found, find_patches, sizes, partial(outliers, share=share), 2)
     return of_classes, found
 
 
