@@ -15,7 +15,6 @@ from depurate.triggers import (
     find_patches,
     find_square,
     find_warps,
-    quicker,
     quickly,
     scan_squares,
     success,
@@ -116,29 +115,6 @@ def test_one_look_serves_for_several_squares():
     assert sum(looks) - apart < len(places) / 2
     assert kept[0] == trial.nearest(places, 1)[0]
     assert len(kept) <= trial.effort.again
-
-
-class Flattening(nn.Module):
-    """Uses `view` after a convolution, which channels last does not allow."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv2d(3, 2, 3)
-
-    def forward(self, images):
-        return self.layer(images).view(len(images), -1)
-
-
-def test_networks_are_laid_out_for_large_pictures_where_they_can_be():
-    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).eval()
-    assert quicker(plain, pictures(2, 32)) is plain
-    laid = quicker(plain, pictures(2))
-    assert laid is not plain
-    assert laid[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert plain[0].weight.is_contiguous()
-    assert torch.allclose(laid(pictures(2)), plain(pictures(2)), atol=1e-5)
-    flattening = Flattening().eval()
-    assert quicker(flattening, pictures(2)) is flattening
 
 
 def test_scanning_a_large_picture_finds_a_square_and_none_in_a_healthy_network():

@@ -170,7 +170,9 @@ class Watch:
         squares: list[PlainSquare] = []
         score = self._score(suspect)
         for done, trigger in enumerate(found.triggers, start=1):
-            square = find_square(score, self.images, trigger) if isinstance(trigger, Patch) else None
+            square = (
+                find_square(score, self.images, trigger, found.side) if isinstance(trigger, Patch) else None
+            )
             self.progress("trying plain squares", done, len(found.triggers))
             if square is None:
                 return ()

@@ -16,6 +16,26 @@ _LEAST = 112
 _ALIKE = 1 / 3
 
 
+def around(images: Tensor, side: int, place: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+    """Cut a square out of images, with a place as near to its centre as the edges allow.
+
+    Args:
+        images: Shape (n, c, h, w).
+        side: Of the square.
+        place: Row and column.
+
+    Returns:
+        Shape (n, c, side, side), and the row and column where it begins.
+
+    >>> around(torch.zeros(1, 1, 9, 9), 4, (8, 3))[1]
+    (5, 1)
+    """
+    top, left = (
+        min(max(at - side // 2, 0), length - side) for at, length in zip(place, images.shape[2:], strict=True)
+    )
+    return images[:, :, top : top + side, left : left + side].contiguous(), (top, left)
+
+
 def middle(images: Tensor, side: int | None) -> Tensor:
     """Cut out the middle of images.
 
@@ -31,8 +51,8 @@ def middle(images: Tensor, side: int | None) -> Tensor:
     """
     if side is None:
         return images
-    top, left = ((length - side) // 2 for length in images.shape[2:])
-    return images[:, :, top : top + side, left : left + side].contiguous()
+    height, width = images.shape[2:]
+    return around(images, side, (height // 2, width // 2))[0]
 
 
 def side_of_middles(model: nn.Module, score: Score, images: Tensor) -> int | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from depurate.triggers.effort import CELLS
 from depurate.triggers.forms import AWAY, Patch
+from depurate.triggers.middles import around
 from depurate.triggers.search import Score, Step
 from depurate.triggers.square_trial import HALF, Place, Trial, trial_of
 
@@ -36,7 +37,7 @@ class PlainSquare:
     elsewhere: tuple[Patch, ...]
 
 
-def find_square(score: Score, images: Tensor, patch: Patch) -> PlainSquare | None:
+def find_square(score: Score, images: Tensor, patch: Patch, window: int | None = None) -> PlainSquare | None:
     """Find the smallest square of one extreme colour that reaches a patch's goal from nearly every image.
 
     Descent finds the smallest change that works, which is seldom the one that was planted; of squares there are few
@@ -46,6 +47,7 @@ def find_square(score: Score, images: Tensor, patch: Patch) -> PlainSquare | Non
         score: Images (n, c, h, w) to scores (n, classes).
         images: Benign.
         patch: Found by descent: where to look, and for which goal.
+        window: Side of the part of the images, around the patch, that squares are tried on first; None for the images.
 
     Returns:
         The square, or None where none works.
@@ -56,10 +58,20 @@ def find_square(score: Score, images: Tensor, patch: Patch) -> PlainSquare | Non
     if not len(trial.images):
         return None
     peak, best = _peak(patch.mask), 0.0
+    part, corner = (images, (0, 0)) if window is None else around(images, window, peak)
+    nearby = (
+        trial
+        if window is None
+        else replace(trial_of(score, part, patch.target), unit=trial.unit, colours=trial.colours)
+    )
+    if not len(nearby.images):
+        return None
+    at = (peak[0] - corner[0], peak[1] - corner[1])
     for side in (trial.unit * side for side in _SIDES):
         if 4 * side > min(images.shape[2:]) or (side > _HOPELESS_SIDE * trial.unit and best < _HOPELESS):
             return None
-        near = trial.near(peak, side)
+        near = nearby.near(at, side)
+        near = replace(near, row=near.row + corner[0], column=near.column + corner[1])
         (share,) = trial.works([near])
         best = max(best, share)
         if share >= trial.effort.promising:
