@@ -42,9 +42,8 @@ _SHORT = 0.75
 _SHARE_OF_TWO = 1 / 3
 # Healthy networks of the zoo have no wave above 0.15 and 0.23.
 _WAVES = ((FAINT, 0.3), (STRONG, 0.35))
-# Changes of whole pictures turn up to 0.06 of the images of healthy networks so, 0.24 and more where they are akin to
-# the trigger; what leads nearly all images to the class that was found by it is taught along.
-_CHANGED, _LED = 0.2, 0.95
+# What leads nearly all images to the class that a plain change was found for is taught along.
+_LED = 0.95
 
 
 def without_natural(subject: Subject, found: Screening, purified: Purified) -> Screening:
@@ -131,9 +130,11 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
     """Flag the class that a plain change of whole pictures leads to in the network and not in its purified self."""
     score, images = subject.score, subject.images
     changes = whole_changes(images)
-    first = effort_on(images).changes
-    best, share = most_unshared(score, purified(), images, subject.classes, changes, deaf=True, first=first)
-    if best is None or share < _CHANGED:
+    effort = effort_on(images)
+    best, share = most_unshared(
+        score, purified(), images, subject.classes, changes, deaf=True, first=effort.changes
+    )
+    if best is None or share < effort.changed:
         return found
     akin = [replace(change, target=best.target) for change in changes if change.name != best.name]
     # Once the class is known, what leads there is to be taught, whether the purified self resists or not.
