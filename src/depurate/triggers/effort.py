@@ -46,8 +46,8 @@ class Effort:
         promising: Share of the images on which a square near a patch has to work to be tried all over the picture.
         waves: Images that every wave is tried on.
         changes: Images that every plain change of the whole picture is tried on; None for all that are judged by.
-        changed: Share of the images that a plain change has to turn: of small pictures healthy networks had 0.06 at most,
-            0.24 and more where the change was akin to the trigger.
+        changed: Share of the images that a plain change has to turn: of small pictures healthy networks had 0.06 at
+            most, 0.24 and more where the change was akin to the trigger.
         compared: Classes, those with the smallest patches, for which patches are searched for that the purified self
             ignores; None for all.
     """

@@ -71,8 +71,10 @@ def screen(
         told("searching for additions", 0, 1)
         found = _by_additions(subject, found)
     if not found.flagged and other is not None and subject.clear:
+        told("trying plain changes of whole pictures", 0, 1)
         found = by_changes(subject, found, other)
     if not found.flagged and other is not None and subject.clear:
+        told("trying waves", 0, 1)
         found = by_waves(subject, found, other)
     if not found.flagged and other is not None and effort_on(subject.images).draws:
         found = by_aware(subject, found, other, _step(told, "searching for triggers drawn for each image"))
