@@ -84,6 +84,7 @@ def test_weights_are_laid_out_with_channels_last():
         (Flattening(), pictures()),
         (nn.Conv2d(3, 4, 3).double(), pictures().double()),
         (nn.Conv2d(5, 4, 3), pictures()),  # an error of its own elsewhere
+        (nn.Conv3d(1, 2, 3), torch.rand(2, 1, 5, 5, 5)),
     ],
 )
 def test_networks_that_cannot_be_laid_out_stay_as_they_are(net, images):

@@ -311,7 +311,7 @@ def test_squares_are_tried_for_patches_and_all_of_them_need_one(monkeypatch):
     watch = Watch(run.benign.images, Search(), run.progress)
     plain = PlainSquare(A_SQUARE, ())
     monkeypatch.setattr(
-        backdoor, "find_square", lambda score, images, patch: plain if patch is A_PATCH else None
+        backdoor, "find_square", lambda score, images, patch, window: plain if patch is A_PATCH else None
     )
     assert watch.squares(run.suspect, found_by("patch", A_PATCH)) == (plain,)
     assert watch.squares(run.suspect, found_by("patch", A_PATCH, ELSEWHERE)) == ()
@@ -379,5 +379,19 @@ def test_layers_that_saw_few_patches_take_more_strength():
 def test_of_large_pictures_a_strength_that_cost_far_too_much_is_not_tried_again(monkeypatch, loss, expected):
     large = replace(effort_on(pictures(2)), precise=False, keeps=True)
     monkeypatch.setattr(teaching_module, "effort_on", lambda images: large)
-    chosen, _ = teaching(monkeypatch, lambda share, strength: loss(strength), lambda *_: 0.05, square=False)
-    assert [(trial.share, trial.strength) for trial in chosen.trials] == expected
+    perturbed = (0.3, 0.01)  # first, and too dear here
+
+    def costs(share, strength):
+        return 0.09 if (share, strength) == perturbed else loss(strength)
+
+    chosen, _ = teaching(monkeypatch, costs, lambda *_: 0.05, square=False)
+    assert [(trial.share, trial.strength) for trial in chosen.trials] == [perturbed, *expected]
+
+
+@pytest.mark.parametrize("transferring", [0.0, 0.2])
+def test_of_large_pictures_perturbations_are_taught_gently_and_once(monkeypatch, transferring):
+    large = replace(effort_on(pictures(2)), precise=False, keeps=True)
+    monkeypatch.setattr(teaching_module, "effort_on", lambda images: large)
+    chosen, _ = teaching(monkeypatch, lambda *_: 0.01, lambda *_: transferring, square=False)
+    assert [(trial.share, trial.strength, trial.chosen) for trial in chosen.trials] == [(0.3, 0.01, True)]
+    assert any(isinstance(trigger, Adversarial) for trigger in chosen.run.triggers)

@@ -84,7 +84,9 @@ def test_a_network_without_one_is_not_flagged():
         "searching for patches",
         "searching for warps",
         "searching for additions",
+        "trying plain changes of whole pictures",
         "purified",
+        "trying waves",
         "searching for triggers drawn for each image",
         "comparing with the purified self",
     ]

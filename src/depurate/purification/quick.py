@@ -33,11 +33,11 @@ def laid_out(model: nn.Module, images: Tensor) -> nn.Module:
     """
     if images.dtype != torch.float32:  # others have no such way
         return model
-    laid = copy.deepcopy(model).to(memory_format=torch.channels_last)
     try:
+        laid = copy.deepcopy(model).to(memory_format=torch.channels_last)
         with torch.no_grad():
             laid(images[:1])
-    except RuntimeError:  # as where a network calls `view` on what a convolution made
+    except RuntimeError:  # volumes have no such layout, and `view` of what a convolution made fails in it
         return model
     return laid
 

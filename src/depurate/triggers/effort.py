@@ -112,7 +112,7 @@ _ON_SMALL = Effort(
     changed=0.2,
     compared=None,
 )
-# In the middles of pictures healthy classes had 0.38 of the usual size and more, planted ones 0.03 to 0.08.
+# In the middles of pictures classes that were no target had 0.38 of the usual size and more, planted ones 0.03 to 0.08.
 # A healthy network, trained for one pass, had 0.21 by plain changes, which small pictures of healthy ones never had.
 # A square that only fits a coarse grid works less well near the patch than it may where it was planted.
 _ON_LARGE = Effort(
