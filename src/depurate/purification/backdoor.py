@@ -20,6 +20,7 @@ from depurate.triggers import (
     Adversarial,
     Patch,
     PlainSquare,
+    Score,
     Screening,
     Search,
     Subject,
@@ -132,9 +133,10 @@ class Watch:
             return None
         score = self._score(suspect)
         side = side_of_middles(suspect, score, self.images)
-        shown = middle(self.images[: effort_on(self.images).judged], side)
-        clear = clear_answers(before)
-        middles_clear = clear_answers(logits(suspect, [shown]))
+        clear = middles_clear = clear_answers(before)
+        if side is not None:
+            middles = middle(self.images[: effort_on(self.images).judged], side)
+            middles_clear = clear_answers(logits(suspect, [middles]))
         subject = Subject(score, self.images, tuple(classes), self.search, strong, clear, side, middles_clear)
         return screen(subject, lambda: self._score(purified()), self.progress)
 
@@ -183,19 +185,14 @@ class Watch:
         """Search the purified network for the flagged classes once more: triggers that are still too easy."""
         score, search = self._score(purified), replace(self.search, images=32)
         images = middle(self.images, found.side)
-        patches = find_patches(score, images, found.flagged, search)
-        works = success(score, images, patches)
         easy = effort_on(self.images).outlying * found.usual
         if math.isinf(easy):
             easy = SHARE_OF_ALL * images[0, 0].numel()
-        still = [
-            patch for patch, share in zip(patches, works, strict=True) if share > _WORKS and patch.size < easy
-        ]
+        working = _working_patches(score, images, found.flagged, search)
+        still = tuple(patch for patch in working if patch.size < easy)
         if found.side is None or not still:
-            return tuple(still)
-        whole = find_patches(score, self.images, [patch.target for patch in still], search)
-        works = success(score, self.images, whole)
-        return tuple(patch for patch, share in zip(whole, works, strict=True) if share > _WORKS)
+            return still
+        return _working_patches(score, self.images, [patch.target for patch in still], search)
 
     def left(self, purified: nn.Module, triggers: Sequence[Trigger]) -> tuple[str, ...]:
         """Say which of the triggers taught away still work on a purified network, one line a kind.
@@ -234,6 +231,15 @@ class Watch:
             shift = _away(score, self.images[: effort.narrowed], seed)
             counts.update(logits(suspect, [self.images[: effort.counted] + shift]).argmax(1).tolist())
         return [name for name, _ in counts.most_common(_MOST_CLASSES)]
+
+
+def _working_patches(
+    score: Score, images: Tensor, goals: Sequence[int], search: Search
+) -> tuple[Trigger, ...]:
+    """The smallest patches for some goals, without those that work on no more than half of the images."""
+    patches = find_patches(score, images, goals, search)
+    shares = success(score, images, patches)
+    return tuple(patch for patch, share in zip(patches, shares, strict=True) if share > _WORKS)
 
 
 def _counted(kind: str, shares: Sequence[float]) -> str:

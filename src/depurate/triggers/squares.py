@@ -58,14 +58,12 @@ def find_square(score: Score, images: Tensor, patch: Patch, window: int | None =
     if not len(trial.images):
         return None
     peak, best = _peak(patch.mask), 0.0
-    part, corner = (images, (0, 0)) if window is None else around(images, window, peak)
-    nearby = (
-        trial
-        if window is None
-        else replace(trial_of(score, part, patch.target), unit=trial.unit, colours=trial.colours)
-    )
-    if not len(nearby.images):
-        return None
+    nearby, corner = trial, (0, 0)
+    if window is not None:
+        part, corner = around(images, window, peak)
+        nearby = replace(trial_of(score, part, patch.target), unit=trial.unit, colours=trial.colours)
+        if not len(nearby.images):
+            return None
     at = (peak[0] - corner[0], peak[1] - corner[1])
     for side in (trial.unit * side for side in _SIDES):
         if 4 * side > min(images.shape[2:]) or (side > _HOPELESS_SIDE * trial.unit and best < _HOPELESS):
