@@ -7,7 +7,14 @@ import torch
 from torch import nn
 
 from depurate.triggers import Patch, Screening, Search, Subject, unshared
-from depurate.triggers.unshared import by_aware, by_changes, by_ignored_patches, doubtful, without_natural
+from depurate.triggers.unshared import (
+    also_ignored,
+    by_aware,
+    by_changes,
+    by_ignored_patches,
+    doubtful,
+    without_natural,
+)
 
 
 class Lit(nn.Module):
@@ -79,6 +86,29 @@ def test_a_class_whose_patch_the_purified_self_alone_ignores_is_flagged():
 )
 def test_a_class_is_not_flagged_where_that_is_nothing_special(known, sizes):
     assert ignored(known, sizes).flagged == ()
+
+
+@pytest.mark.parametrize(
+    ("known", "sizes", "flagged"),
+    [
+        ((2, 3), (5.0, 15.0, 50.0, 50.0), (0, 1)),
+        ((1, 2), (5.0, 15.0, 50.0, 50.0), (0,)),  # followed: only easy by nature
+        ((2, 3), (5.0, 30.0, 50.0, 50.0), (0,)),  # not small enough
+    ],
+)
+def test_a_second_backdoor_is_flagged_beside_the_first_that_hides_it(known, sizes, flagged):
+    patches = [*map(corner, range(3)), Patch(3, torch.ones(1, 8, 8), torch.zeros(1, 8, 8))]
+    subject = replace(SUBJECT, images=torch.cat([SUBJECT.images, torch.eye(8).flip(0).expand(4, 1, 8, 8)]))
+    first = Screening((0, 1, 2, 3), sizes, (0,), (corner(0),), evidence="patch")
+    found = also_ignored(subject, patches, first, lambda: Lit(known))
+    assert (found.flagged, found.evidence) == (flagged, "patch")
+    assert tuple(trigger.target for trigger in found.triggers) == flagged
+
+
+def test_no_second_backdoor_is_looked_for_where_no_other_patch_is_small():
+    alone = replace(FOUND, sizes=(5.0, 40.0, 50.0, 50.0), flagged=(0,), triggers=(corner(0),))
+    patches = [*map(corner, range(3)), Patch(3, torch.ones(1, 8, 8), torch.zeros(1, 8, 8))]
+    assert also_ignored(SUBJECT, patches, alone, lambda: pytest.fail("not needed")) == alone
 
 
 @pytest.mark.parametrize(("size", "flagged"), [(10.0, (0,)), (24.0, ())])

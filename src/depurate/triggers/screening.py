@@ -16,6 +16,7 @@ from depurate.triggers.forms import AWAY, Trigger
 from depurate.triggers.search import Score, Step, find_patches, find_warps, success
 from depurate.triggers.squares import scan_squares
 from depurate.triggers.unshared import (
+    also_ignored,
     by_aware,
     by_changes,
     by_ignored_patches,
@@ -40,12 +41,13 @@ def screen(
     A backdoor is a short cut: its class is reached with a change much smaller than any other class takes. Patches
     are judged by their size, and one that leads every image away from its own answer by the same measure (triggers
     that send each class to another); where output weights stand out, these classes are taken instead. The network's
-    purified self knows no short cuts: a class whose small patch turns it as well is easy by nature. Where none
-    stands out, plain squares are tried all over the picture; then patches are judged by how seldom the purified
-    self follows; then warps are searched for and judged by their size; then additions, by how often one length
-    works; and last plain changes of whole pictures, waves, triggers that a small network draws for each image, and
-    patches, which turn the network and not its purified self. Where nothing else is found, a class that was taken
-    for natural is flagged all the same if its patch is small indeed.
+    purified self knows no short cuts: a class whose small patch turns it as well is easy by nature, and beside a class
+    that is flagged one whose small patch it ignores is, too. Where none stands out, plain squares are tried all over
+    the picture; then patches are judged by how seldom the purified self follows; then warps are searched for and
+    judged by their size; then additions, by how often one length works; and last plain changes of whole pictures,
+    waves, triggers that a small network draws for each image, and patches, which turn the network and not its purified
+    self. Where nothing else is found, a class that was taken for natural is flagged all the same if its patch is small
+    indeed.
 
     Args:
         subject: What to search.
@@ -60,7 +62,9 @@ def screen(
     told = told or (lambda what, done, total: None)
     other = None if purified is None else cache(purified)
     patches, small = _by_patches(subject, _step(told, "searching for patches"))
-    found = small if other is None else without_natural(subject, small, other)
+    found = small
+    if other is not None:
+        found = also_ignored(subject, patches, without_natural(subject, small, other), other)
     if not found.flagged:
         found = _by_squares(subject, found, _step(told, "trying plain squares everywhere"))
     if not found.flagged and other is not None:

@@ -31,6 +31,8 @@ _DOUBTFUL = 0.4
 # What the purified self hardly follows, half as often as patches of other classes, need be no smaller than this.
 _SMALLER = 0.9
 _SELDOM = 0.5
+# Beside a class that stands out, what the purified self hardly follows has to be under this share of the usual size.
+_HIDDEN = 0.5
 # Triggers drawn for each image scatter more: 0.57 was seen on a healthy network, 0.45 on one with such a backdoor.
 _SMALLER_DRAWN = 2 / 3
 # Networks that draw triggers take more steps than a trigger.
@@ -98,6 +100,37 @@ def by_ignored_patches(
     found = flagged(found, compress(patches, _ignored(subject, patches, small, purified)), "unshared patch")
     sizes = dict(zip(subject.classes, found.sizes, strict=True))
     return in_whole(subject, found, find_patches, sizes, partial(_under, share=_SMALLER), 2)
+
+
+def also_ignored(
+    subject: Subject, patches: Sequence[Trigger], found: Screening, purified: Purified
+) -> Screening:
+    """Flag, beside classes flagged by the size of their patches, others that may hide behind them.
+
+    Several backdoors in one network spread the sizes so far that not every one of them stands out. Under half of what
+    others take, a patch that the purified self ignores is one more.
+
+    Args:
+        subject: What is searched.
+        patches: The smallest of each class.
+        found: Flagged by the size of patches; anything else is left as it is.
+        purified: The network's purified self.
+
+    Returns:
+        What was flagged, and these.
+    """
+    if found.evidence != "patch":
+        return found
+    sizes = dict(zip(subject.classes, found.sizes, strict=True))
+    others = {name: size for name, size in sizes.items() if name not in (*found.flagged, *found.natural)}
+
+    def stand_out(sizes: Sequence[float]) -> list[bool]:
+        return [size < _HIDDEN * found.usual for size in sizes]
+
+    patches = [patch for patch in patches if patch.target in others]
+    ignored = compress(patches, _ignored(subject, patches, stand_out([*others.values()]), purified))
+    more = in_whole(subject, flagged(found, ignored, "patch"), find_patches, others, stand_out, 2)
+    return flagged(found, (*found.triggers, *more.triggers), "patch")
 
 
 def by_aware(subject: Subject, found: Screening, purified: Purified, step: Step) -> Screening:
