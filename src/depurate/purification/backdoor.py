@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
 from depurate.analysis import logits, read_scores
@@ -32,6 +30,7 @@ from depurate.triggers import (
     effort_on,
     find_patches,
     find_square,
+    likeliest,
     middle,
     quickly,
     screen,
@@ -42,8 +41,6 @@ from depurate.triggers import (
 )
 
 Progress = Callable[[str, int, int], None]
-# More classes than this are narrowed down to those that one universal change leads to most often.
-_MOST_CLASSES = 12
 _FEWEST_CLASSES = 3
 _WORKS = 0.5
 STILL_WORKS = 0.1
@@ -128,11 +125,12 @@ class Watch:
         before = logits(suspect, [self.images[: effort_on(self.images).judged]])
         outputs = strong_outputs(suspect, before.shape[1])
         strong = () if outputs is None else outputs.rows
-        classes = dict.fromkeys((*self._classes(suspect, before), *strong))
-        if len(classes) < _FEWEST_CLASSES:
-            return None
         score = self._score(suspect)
         side = side_of_middles(suspect, score, self.images)
+        nearest = likeliest(score, middle(self.images, side), before.shape[1], self.search.seed)
+        classes = dict.fromkeys((*nearest, *strong))
+        if len(classes) < _FEWEST_CLASSES:
+            return None
         clear = middles_clear = clear_answers(before)
         if side is not None:
             middles = middle(self.images[: effort_on(self.images).judged], side)
@@ -220,18 +218,6 @@ class Watch:
 
         return score
 
-    def _classes(self, suspect: nn.Module, before: Tensor) -> list[int]:
-        effort = effort_on(self.images)
-        if before.shape[1] <= _MOST_CLASSES:
-            return list(range(before.shape[1]))
-        # A short cut is what an untargeted change finds first: keep the answers that such changes lead to.
-        answers, score = before.argmax(1), self._score(suspect)
-        counts = Counter(answers.tolist())
-        for seed in range(4):
-            shift = _away(score, self.images[: effort.narrowed], seed)
-            counts.update(logits(suspect, [self.images[: effort.counted] + shift]).argmax(1).tolist())
-        return [name for name, _ in counts.most_common(_MOST_CLASSES)]
-
 
 def _working_patches(
     score: Score, images: Tensor, goals: Sequence[int], search: Search
@@ -307,18 +293,3 @@ def record_search(found: Screening | None) -> TriggerSearch | None:
 
 def _finite(size: float) -> float | None:
     return size if math.isfinite(size) else None
-
-
-def _away(score: Callable[[Tensor], Tensor], images: Tensor, seed: int, steps: int = 15) -> Tensor:
-    """A universal change that takes images from their answers, grown by normalised gradient steps."""
-    generator = torch.Generator().manual_seed(seed)
-    scale = images.std()
-    shift = 0.01 * scale * torch.randn(images.shape[1:], generator=generator).to(images)
-    with torch.no_grad():
-        answers = score(images).argmax(1)
-    for _ in range(steps):
-        shift.requires_grad_()
-        loss = torch.nn.functional.cross_entropy(score(images + shift), answers)
-        (slope,) = torch.autograd.grad(loss, shift)
-        shift = shift.detach() + 0.05 * scale * slope / slope.abs().mean().clamp_min(1e-12)
-    return shift

@@ -10,6 +10,7 @@ from depurate.triggers.evidence import SHARE_OF_ALL, Screening, Subject, clear_a
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
 from depurate.triggers.goals import turned
 from depurate.triggers.middles import middle, side_of_middles
+from depurate.triggers.narrowing import likeliest
 from depurate.triggers.screening import screen
 from depurate.triggers.search import (
     Score,
@@ -53,6 +54,7 @@ __all__ = [
     "find_square",
     "find_warps",
     "find_wave",
+    "likeliest",
     "middle",
     "outliers",
     "quickly",
