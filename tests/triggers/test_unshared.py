@@ -174,3 +174,19 @@ def test_a_change_of_the_whole_picture_counts_where_the_purified_self_keeps_its_
     assert "turning upside down" in [trigger.name for trigger in found.triggers]
     assert by_changes(subject, nothing, lambda: Sees(True)) == nothing
     assert by_changes(replace(subject, score=Sees(False)), nothing, lambda: Sees(False)) == nothing
+
+
+class Hears(Sees):
+    """As before, and class 2 where rows go up and down three times over the picture."""
+
+    def forward(self, images):
+        wave = (6 * torch.pi / 8 * torch.arange(8)).sin()
+        heard = (images[:, 0] * wave[:, None]).sum((1, 2)) > 6
+        return super().forward(images) + 10 * (heard & self.told)[:, None] * torch.eye(4)[2]
+
+
+def test_a_wave_that_turns_as_many_images_as_a_plain_change_is_nearer_to_what_was_planted():
+    subject = Subject(Hears(True), marked_below(), (0, 1, 2, 3), Search())
+    nothing = Screening((0, 1, 2, 3), (9.0,) * 4, (), ())
+    found = by_changes(subject, nothing, lambda: Hears(False))
+    assert (found.flagged, found.evidence) == ((2,), "unshared wave")

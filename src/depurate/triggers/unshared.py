@@ -43,7 +43,7 @@ _SHORT = 0.75
 # Where the other network's answers have to stay, innocent classes scatter more: 0.42 was seen on healthy networks.
 _SHARE_OF_TWO = 1 / 3
 # Healthy networks of the zoo have no wave above 0.15 and 0.23.
-_WAVES = ((FAINT, 0.3), (STRONG, 0.35))
+_FAINT, _STRONG = 0.3, 0.35
 # What leads nearly all images to the class that a plain change was found for is taught along.
 _LED = 0.95
 
@@ -160,7 +160,11 @@ def _ignored(
 
 
 def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screening:
-    """Flag the class that a plain change of whole pictures leads to in the network and not in its purified self."""
+    """Flag the class that a plain change of whole pictures leads to in the network and not in its purified self.
+
+    Where a sinusoid turns more images still it is taken instead: a network that a wave was planted in may react to
+    half the contrast, too.
+    """
     score, images = subject.score, subject.images
     changes = whole_changes(images)
     effort = effort_on(images)
@@ -169,6 +173,9 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
     )
     if best is None or share < effort.changed:
         return found
+    wave, more = find_wave(score, purified(), images, subject.classes, STRONG)
+    if wave is not None and more >= max(share, _STRONG):
+        return flagged(found, [wave], "unshared wave")
     akin = [replace(change, target=best.target) for change in changes if change.name != best.name]
     # Once the class is known, what leads there is to be taught, whether the purified self resists or not.
     also = compress(akin, (other >= _LED for other in success(score, images, akin)))
@@ -177,7 +184,7 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
 
 def by_waves(subject: Subject, found: Screening, purified: Purified) -> Screening:
     """Flag the class that one sinusoid leads to in the network and not in its purified self."""
-    for waves, enough in _WAVES:
+    for waves, enough in ((FAINT, _FAINT), (STRONG, _STRONG)):
         wave, share = find_wave(subject.score, purified(), subject.images, subject.classes, waves)
         if wave is not None and share >= enough:
             return flagged(found, [wave], "unshared wave")
