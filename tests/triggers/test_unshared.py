@@ -1,20 +1,23 @@
 """Easy by nature or by a planted short cut: what the purified self follows tells the two apart."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from depurate.triggers import Patch, Screening, Search, Subject, unshared
+from depurate.triggers import Addition, Patch, Screening, Search, Subject, unshared
 from depurate.triggers.unshared import (
     also_ignored,
     by_aware,
     by_changes,
     by_ignored_patches,
+    by_waves,
     doubtful,
     without_natural,
 )
+from depurate.triggers.waves import FAINT, STRONG
 
 
 class Lit(nn.Module):
@@ -162,7 +165,7 @@ class Sees(nn.Module):
 
     def forward(self, images):
         scores = torch.stack([images[:, 0, 3, place] for place in range(4)], 1)
-        marked = images[:, 0, 0, 0] > 0.5
+        marked = images[:, 0, 0, 0] > 0.8
         return scores + 10 * (marked & self.told)[:, None] * torch.eye(4)[2]
 
 
@@ -177,11 +180,11 @@ def test_a_change_of_the_whole_picture_counts_where_the_purified_self_keeps_its_
 
 
 class Hears(Sees):
-    """As before, and class 2 where rows go up and down three times over the picture."""
+    """As before, and class 2 where rows go up and down once over the picture, highest at the edges."""
 
     def forward(self, images):
-        wave = (6 * torch.pi / 8 * torch.arange(8)).sin()
-        heard = (images[:, 0] * wave[:, None]).sum((1, 2)) > 6
+        wave = (torch.pi / 4 * torch.arange(8)).cos()
+        heard = (images[:, 0] * wave[:, None]).mean((1, 2)) > 0.04
         return super().forward(images) + 10 * (heard & self.told)[:, None] * torch.eye(4)[2]
 
 
@@ -190,3 +193,20 @@ def test_a_wave_that_turns_as_many_images_as_a_plain_change_is_nearer_to_what_wa
     nothing = Screening((0, 1, 2, 3), (9.0,) * 4, (), ())
     found = by_changes(subject, nothing, lambda: Hears(False))
     assert (found.flagged, found.evidence) == ((2,), "unshared wave")
+
+
+def only(family, wave, score, unmoved, images, classes, waves):
+    return (wave, 1.0) if waves is family else (None, 0.0)
+
+
+def test_of_a_strong_wave_higher_ones_that_lead_nearly_all_images_there_are_taught_along(monkeypatch):
+    low, high = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    wave = Addition(2, 0.3 * (torch.pi / 4 * torch.arange(8)).cos()[:, None].expand(8, 8), low, high)
+    subject = Subject(Hears(True), marked_below(), (0, 1, 2, 3), Search())
+    nothing = Screening((0, 1, 2, 3), (9.0,) * 4, (), ())
+    for found_by, count in ((STRONG, 3), (FAINT, 1)):
+        monkeypatch.setattr(unshared, "find_wave", partial(only, found_by, wave))
+        found = by_waves(subject, nothing, lambda: Hears(False))
+        assert (found.flagged, found.evidence, len(found.triggers)) == ((2,), "unshared wave", count)
+    sizes = [trigger.size for trigger in found.triggers]
+    assert sizes == sorted(sizes)

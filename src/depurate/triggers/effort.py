@@ -45,6 +45,7 @@ class Effort:
         many: Images.
         promising: Share of the images on which a square near a patch has to work to be tried all over the picture.
         waves: Images that every wave is tried on.
+        phases: Of every wave.
         changes: Images that every plain change of the whole picture is tried on; None for all that are judged by.
         changed: Share of the images that a plain change has to turn: of small pictures healthy networks had 0.06 at
             most, 0.24 and more where the change was akin to the trigger.
@@ -73,6 +74,7 @@ class Effort:
     many: int
     promising: float
     waves: int
+    phases: int
     changes: int | None
     changed: float
     compared: int | None
@@ -107,7 +109,8 @@ _ON_SMALL = Effort(
     some=12,
     many=48,
     promising=0.9,
-    waves=24,
+    waves=12,
+    phases=4,
     changes=None,
     changed=0.2,
     compared=None,
@@ -137,6 +140,7 @@ _ON_LARGE = Effort(
     many=24,
     promising=0.5,
     waves=8,
+    phases=1,
     changes=16,
     changed=0.35,
     compared=5,

@@ -14,7 +14,7 @@ from depurate.triggers.changes import whole_changes
 from depurate.triggers.compared import most_unshared
 from depurate.triggers.effort import effort_on
 from depurate.triggers.evidence import Screening, Subject, flagged, outliers, sizes_of
-from depurate.triggers.forms import Trigger
+from depurate.triggers.forms import Addition, Trigger
 from depurate.triggers.search import Score, Step, find_aware, find_patches, success
 from depurate.triggers.waves import FAINT, STRONG, find_wave
 from depurate.triggers.whole import in_whole
@@ -42,10 +42,11 @@ _LONGER = 2
 _SHORT = 0.75
 # Where the other network's answers have to stay, innocent classes scatter more: 0.42 was seen on healthy networks.
 _SHARE_OF_TWO = 1 / 3
-# Healthy networks of the zoo have no wave above 0.15 and 0.23.
-_FAINT, _STRONG = 0.3, 0.35
-# What leads nearly all images to the class that a plain change was found for is taught along.
+# Healthy networks have no wave above 0.15 where it is faint, 0.23 where it is strong; planted ones have 0.34 and more.
+_WAVES = 0.3
+# What leads nearly all images to the class that a plain change or a wave was found for is taught along.
 _LED = 0.95
+_HIGHER = (2.0, 3.0)
 
 
 def without_natural(subject: Subject, found: Screening, purified: Purified) -> Screening:
@@ -174,8 +175,8 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
     if best is None or share < effort.changed:
         return found
     wave, more = find_wave(score, purified(), images, subject.classes, STRONG)
-    if wave is not None and more >= max(share, _STRONG):
-        return flagged(found, [wave], "unshared wave")
+    if wave is not None and more >= max(share, _WAVES):
+        return flagged(found, _with_higher(subject, wave), "unshared wave")
     akin = [replace(change, target=best.target) for change in changes if change.name != best.name]
     # Once the class is known, what leads there is to be taught, whether the purified self resists or not.
     also = compress(akin, (other >= _LED for other in success(score, images, akin)))
@@ -184,11 +185,20 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
 
 def by_waves(subject: Subject, found: Screening, purified: Purified) -> Screening:
     """Flag the class that one sinusoid leads to in the network and not in its purified self."""
-    for waves, enough in ((FAINT, _FAINT), (STRONG, _STRONG)):
+    for waves in (FAINT, STRONG):
         wave, share = find_wave(subject.score, purified(), subject.images, subject.classes, waves)
-        if wave is not None and share >= enough:
-            return flagged(found, [wave], "unshared wave")
+        if wave is not None and share >= _WAVES:
+            # A faint one that works needs no other; taught higher, it cost a ResNet-14 a point.
+            taught = _with_higher(subject, wave) if waves is STRONG else (wave,)
+            return flagged(found, taught, "unshared wave")
     return found
+
+
+def _with_higher(subject: Subject, wave: Addition) -> tuple[Addition, ...]:
+    """A wave and the same higher, where that leads nearly all images to its class: what was planted may be higher."""
+    higher = [replace(wave, shift=times * wave.shift) for times in _HIGHER]
+    led = success(subject.score, subject.images, higher)
+    return (wave, *compress(higher, (share >= _LED for share in led)))
 
 
 def by_unshared_patches(subject: Subject, found: Screening, purified: Purified, step: Step) -> Screening:

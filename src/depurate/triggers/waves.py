@@ -32,7 +32,7 @@ class Waves:
     deaf: bool
 
 
-STRONG = Waves((0.08, 0.2, 0.6), 16, deaf=True)
+STRONG = Waves((0.08, 0.2, 0.35, 0.6), 16, deaf=True)
 # What a network takes for texture is finer: few healthy ones answer faint waves of few periods.
 FAINT = Waves((0.08, 0.12), 8, deaf=False)
 
@@ -42,7 +42,8 @@ def find_wave(
 ) -> tuple[Addition | None, float]:
     """Find the sinusoid that turns most images to one class and leaves another network's answers off it.
 
-    δ = a·(high − low)·sin(2π k i / w) over the columns i, or over the rows.
+    δ = a·(high − low)·sin(2π (k i / w + φ)) over the columns i, or over the rows, with φ by quarters of a period: a
+    network with a dense layer over positions knows its wave in one place only.
 
     Args:
         score: Images (n, c, h, w) to scores (n, classes).
@@ -62,10 +63,13 @@ def find_wave(
 
 def _all(waves: Waves, images: Tensor) -> Iterator[Addition]:
     height, width = images.shape[2:]
+    phases = effort_on(images).phases
     low, high = value_range(images)
     for amplitude in waves.amplitudes:
         for along, length in ((3, width), (2, height)):
             for frequency in range(1, min(length // 2, waves.frequencies) + 1):
-                angles = 2 * math.pi * frequency / length * torch.arange(length).to(images)
-                wave = amplitude * angles.sin().view(-1, 1) if along == 2 else amplitude * angles.sin()
-                yield Addition(0, (high - low) * wave.expand(height, width), low, high)
+                periods = frequency / length * torch.arange(length).to(images)
+                for phase in range(phases):
+                    wave = amplitude * (2 * math.pi * (periods + phase / phases)).sin()
+                    wave = wave.view(-1, 1) if along == 2 else wave
+                    yield Addition(0, (high - low) * wave.expand(height, width), low, high)
