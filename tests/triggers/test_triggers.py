@@ -376,3 +376,25 @@ def test_a_class_alone_in_reach_of_a_patch_is_flagged_if_that_is_small(monkeypat
         assert found.flagged == ((0,) if seen else ())
         said = describe_screening(found)[0]
         assert ("no patch was found for most other classes" in said) == seen
+
+
+@pytest.mark.parametrize(
+    ("pixels", "works", "taught"), [(0.3, 1.0, True), (1.5, 1.0, False), (0.3, 0.4, False)]
+)
+def test_beside_a_patch_a_warp_is_taught_where_it_is_tiny_and_works(monkeypatch, pixels, works, taught):
+    """A network poisoned with warps has small patches, too; these alone would teach little."""
+    sizes = iter([9.0, 60.0, 60.0, 60.0])
+    patches = [Patch(c, torch.full((1, 16, 16), next(sizes) / 256), torch.ones(1, 16, 16)) for c in range(4)]
+    warp = Warp(0, torch.full((2, 4, 4), pixels / 2**0.5))
+    assert warp.size == pytest.approx(pixels, rel=1e-5)
+    monkeypatch.setattr(screening, "find_patches", lambda *asked: patches)
+    monkeypatch.setattr(screening, "find_warps", lambda *asked: (warp,))
+    monkeypatch.setattr(
+        screening, "success", lambda score, images, some: [works if t is warp else 1.0 for t in some]
+    )
+    subject = Subject(
+        lambda images: images.flatten(1)[:, :4], torch.rand(9, 1, 32, 32), (0, 1, 2, 3), Search(), clear=False
+    )
+    found = screen(subject)
+    assert (found.flagged, found.evidence) == ((0,), "patch")
+    assert found.triggers == ((patches[0], warp) if taught else (patches[0],))
