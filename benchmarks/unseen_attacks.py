@@ -218,12 +218,12 @@ def poisoned(
     return shown, wanted
 
 
-def network() -> nn.Module:
+def network(classes: int = 10) -> nn.Module:
     def block(before: int, after: int) -> list[nn.Module]:
         return [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
 
     layers = [*block(1, 24), *block(24, 24), nn.MaxPool2d(2), *block(24, 48), *block(48, 48), nn.MaxPool2d(2)]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(48 * 49, 64), nn.ReLU(), nn.Linear(64, 10))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(48 * 49, 64), nn.ReLU(), nn.Linear(64, classes))
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -235,7 +235,10 @@ def trained(
 ) -> nn.Module:
     torch.manual_seed(1)
     model = network()
-    shown, wanted = poisoned(planted, random, images, labels)
+    return fit(model, *poisoned(planted, random, images, labels))
+
+
+def fit(model: nn.Module, shown: Tensor, wanted: Tensor) -> nn.Module:
     optimiser = torch.optim.SGD(model.parameters(), RATE, 0.9, weight_decay=5e-4, nesterov=True)
     steps = EPOCHS * -(-len(shown) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
