@@ -398,3 +398,4 @@ def test_beside_a_patch_a_warp_is_taught_where_it_is_tiny_and_works(monkeypatch,
     found = screen(subject)
     assert (found.flagged, found.evidence) == ((0,), "patch")
     assert found.triggers == ((patches[0], warp) if taught else (patches[0],))
+    assert any("warp of about 0.3 pixels" in said for said in describe_screening(found)) == taught

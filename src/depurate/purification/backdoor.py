@@ -13,6 +13,7 @@ from depurate.purification.quick import folded
 from depurate.recovery import TriggerSearch, strong_outputs
 from depurate.triggers import (
     AWAY,
+    MOST_CLASSES,
     SHARE_OF_ALL,
     Addition,
     Adversarial,
@@ -82,6 +83,9 @@ _NATURAL = (
     "class {name} is reached by a patch of about {size:.0f} pixels, where {others}, but the "
     "purified network follows it too: taken for easy by nature"
 )
+_WARPED = (
+    "class {name} is reached by a warp of about {size:.1f} pixels, too, which is taught away along with it"
+)
 _DOUBTFUL = "the purified network follows the patch of class {name} too: the class may only be easy by nature"
 _TO_ANOTHER = "taken for a backdoor that sends each class to another"
 _AWAY = {
@@ -127,6 +131,8 @@ class Watch:
         strong = () if outputs is None else outputs.rows
         score = self._score(suspect)
         side = side_of_middles(suspect, score, self.images)
+        if before.shape[1] > MOST_CLASSES:
+            self.progress("choosing classes to search", 0, 1)
         nearest = likeliest(score, middle(self.images, side), before.shape[1], self.search.seed)
         classes = dict.fromkeys((*nearest, *strong))
         if len(classes) < _FEWEST_CLASSES:
@@ -261,6 +267,9 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
         return (_NOTHING, *remarks)
     if AWAY in found.flagged:
         return (_AWAY[found.evidence].format(size=found.away, usual=found.usual), *remarks)
+    if found.evidence == "patch":
+        warps = (trigger for trigger in found.triggers if isinstance(trigger, Warp))
+        remarks = (*(_WARPED.format(name=warp.target, size=warp.size) for warp in warps), *remarks)
     changes = ", ".join(trigger.name for trigger in found.triggers if isinstance(trigger, WholeChange))
     flagged = (
         _REASONS[found.evidence].format(

@@ -10,7 +10,7 @@ from depurate.triggers.evidence import SHARE_OF_ALL, Screening, Subject, clear_a
 from depurate.triggers.forms import AWAY, Addition, Patch, Trigger, Warp
 from depurate.triggers.goals import turned
 from depurate.triggers.middles import middle, side_of_middles
-from depurate.triggers.narrowing import likeliest
+from depurate.triggers.narrowing import MOST_CLASSES, likeliest
 from depurate.triggers.screening import screen
 from depurate.triggers.search import (
     Score,
@@ -28,6 +28,7 @@ from depurate.triggers.waves import find_wave
 
 __all__ = [
     "AWAY",
+    "MOST_CLASSES",
     "SHARE_OF_ALL",
     "Addition",
     "Adversarial",

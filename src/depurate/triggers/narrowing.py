@@ -13,7 +13,8 @@ from depurate.triggers.additions import find_additions
 from depurate.triggers.effort import CELLS, effort_on
 from depurate.triggers.search import Score, Search, answers
 
-_MOST = 12
+MOST_CLASSES = 12
+"""More than these are narrowed down."""
 # Additions for ranking: their length in ranges of the values for pictures of 32 pixels, how long they are searched for,
 # and what they are judged on. Of a hundred classes the target of four attacks was 3 to 9 nats ahead of the next, and
 # that of two tried so was first at every length from 0.5 to 8.
@@ -42,9 +43,9 @@ def likeliest(score: Score, images: Tensor, count: int, seed: int) -> tuple[int,
     (0, 1, 2, 3)
     """
     classes: Sequence[int] = range(count)
-    if count <= _MOST:
+    if count <= MOST_CLASSES:
         return tuple(classes)
-    affordable = max(_MOST, _NUMBERS // images[0].numel())
+    affordable = max(MOST_CLASSES, _NUMBERS // images[0].numel())
     if count > affordable:
         classes = _led_to(score, images, seed)[:affordable]
     search = Search(steps=_STEPS, images=_IMAGES, seed=seed)
@@ -55,7 +56,7 @@ def likeliest(score: Score, images: Tensor, count: int, seed: int) -> tuple[int,
         addition.target: _missed(score, addition.on(judged[own != addition.target]), addition.target)
         for addition in additions
     }
-    return tuple(sorted(classes, key=missed.__getitem__)[:_MOST])
+    return tuple(sorted(classes, key=missed.__getitem__)[:MOST_CLASSES])
 
 
 def _missed(score: Score, shown: Tensor, target: int) -> float:
