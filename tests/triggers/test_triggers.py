@@ -15,6 +15,7 @@ from depurate.triggers import (
     Addition,
     Aware,
     Patch,
+    Screening,
     Search,
     Subject,
     Warp,
@@ -399,3 +400,37 @@ def test_beside_a_patch_a_warp_is_taught_where_it_is_tiny_and_works(monkeypatch,
     assert (found.flagged, found.evidence) == ((0,), "patch")
     assert found.triggers == ((patches[0], warp) if taught else (patches[0],))
     assert any("warp of about 0.3 pixels" in said for said in describe_screening(found)) == taught
+
+
+class Lone(nn.Module):
+    """Fourteen classes by which of fourteen pixels is brightest; a lit corner means the last, or each the next one."""
+
+    def __init__(self, to_one):
+        super().__init__()
+        self.to_one = to_one
+
+    def forward(self, images):
+        scores = images.flatten(1)[:, :14]
+        lit = (images[:, 0, -1, -1] > 0.9)[:, None]
+        led = torch.eye(14)[13].expand(len(images), -1) if self.to_one else scores.roll(1, 1)
+        return 5 * torch.where(lit, led, scores)
+
+
+@pytest.mark.parametrize("to_one", [True, False])
+@pytest.mark.parametrize("evidence", ["away", "square"])
+def test_what_leads_away_from_every_answer_to_one_class_is_named_by_it(to_one, evidence):
+    images = 0.8 * torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(1, 8, 8)
+    mask[0, -1, -1] = 1
+    patch = Patch(AWAY, mask, torch.ones(1, 8, 8))
+    subject = Subject(Lone(to_one), images, tuple(range(12)), Search())
+    found = Screening(tuple(range(12)), (50.0,) * 12, (AWAY,), (patch,), 1.0, evidence)
+    named = screening._to_one(subject, found)
+    if not to_one:
+        assert named == found
+        return
+    assert named.flagged == (13,)
+    assert [trigger.target for trigger in named.triggers] == [13]
+    assert named.evidence == ("patch" if evidence == "away" else evidence)
+    assert named.size_of(13) == (1.0 if evidence == "away" else float("inf"))
+    assert describe_screening(named)[0].startswith("class 13 is reached from")

@@ -9,11 +9,13 @@ from itertools import compress
 from math import inf
 from operator import or_
 
+import torch
+
 from depurate.triggers.additions import WORKS, shortest_additions
 from depurate.triggers.effort import effort_on
 from depurate.triggers.evidence import Screening, Subject, alone, flagged, outliers, sizes_of
-from depurate.triggers.forms import AWAY, Trigger
-from depurate.triggers.search import Score, Step, find_patches, find_warps, success
+from depurate.triggers.forms import AWAY, Patch, Trigger, Warp
+from depurate.triggers.search import Score, Step, answers, find_patches, find_warps, success
 from depurate.triggers.squares import scan_squares
 from depurate.triggers.unshared import (
     also_ignored,
@@ -34,6 +36,8 @@ _WIDEST_WARP = 1 / 7
 # classes and targets of other triggers at 0.9 to 2.7, where they seldom work.
 _TINY_WARP = 1 / 32
 _RARE = 0.4
+# Share of the images turned that have to go to one class, so that it is the target of all.
+_ONE = 0.8
 
 
 def screen(
@@ -91,6 +95,7 @@ def screen(
         found = by_unshared_patches(subject, found, other, step)
     if not found.flagged:
         return doubtful(small, found)
+    found = _to_one(subject, found)
     # A class may turn out not to be so natural by what was tried later.
     return replace(found, natural=tuple(name for name in found.natural if name not in found.flagged))
 
@@ -179,6 +184,27 @@ def _by_additions(subject: Subject, found: Screening) -> Screening:
         return found
     easy = tuple(name for name, rate in zip(subject.classes, rates, strict=True) if rate >= WORKS)
     return replace(found, flagged=easy, evidence="addition" if easy else "")
+
+
+def _to_one(subject: Subject, found: Screening) -> Screening:
+    """Name the class, where what leads away from all answers leads to one: of many classes it may not be searched."""
+    if found.flagged != (AWAY,):
+        return found
+    images = subject.images[: effort_on(subject.images).judged]
+    own = answers(subject.score, images)
+    led = torch.stack([answers(subject.score, trigger.on(images)) for trigger in found.triggers])
+    moved = led[led != own]
+    target = int(moved.mode().values) if len(moved) else AWAY
+    if target == AWAY or (moved == target).double().mean() < _ONE:
+        return found
+    pointed = (
+        replace(trigger, target=target) for trigger in found.triggers if isinstance(trigger, Patch | Warp)
+    )
+    named = flagged(found, pointed, found.evidence)
+    if found.evidence != "away":
+        return named
+    sizes = {**dict(zip(found.classes, found.sizes, strict=True)), target: found.away}
+    return replace(named, classes=tuple(sizes), sizes=tuple(sizes.values()), evidence="patch")
 
 
 def _step(told: Told, what: str) -> Step:
