@@ -54,7 +54,8 @@ def screen(
     judged by their size; then additions, by how often one length works; and last plain changes of whole pictures,
     waves, triggers that a small network draws for each image, and patches, which turn the network and not its purified
     self. Where nothing else is found, a class that was taken for natural is flagged all the same if its patch is small
-    indeed.
+    indeed. Tiny warps are given along with the patches of a class, and what leads away from all answers to one class is
+    flagged as that class's.
 
     Args:
         subject: What to search.
