@@ -78,6 +78,17 @@ def test_a_class_whose_patch_the_purified_self_alone_ignores_is_flagged():
     assert [trigger.target for trigger in found.triggers] == [0]
 
 
+@pytest.mark.parametrize(("size", "flagged"), [(30.0, ()), (20.0, (0,))])
+def test_of_many_classes_the_nearest_have_to_be_smaller_still(size, flagged):
+    """Three of four classes are searched: which ones was chosen by how near they are."""
+    subject = replace(SUBJECT, classes=(0, 1, 2))
+    subject = replace(subject, images=torch.cat([SUBJECT.images, torch.eye(8).flip(0).expand(4, 1, 8, 8)]))
+    found = Screening((0, 1, 2), (size, 50.0, 50.0), (), ())
+    assert (
+        by_ignored_patches(subject, [*map(corner, range(3))], found, lambda: Lit((1, 2))).flagged == flagged
+    )
+
+
 @pytest.mark.parametrize(
     ("known", "sizes"),
     [
