@@ -91,8 +91,8 @@ def screen(
         told("trying waves", 0, 1)
         found = by_waves(subject, found, other)
     # Of the nearest of many classes a healthy network had one whose drawn triggers were half as large as usual.
-    drawn = effort_on(subject.images).draws and not of_many(subject)
-    if not found.flagged and other is not None and drawn:
+    draws = effort_on(subject.images).draws
+    if not found.flagged and other is not None and draws and not of_many(subject):
         found = by_aware(subject, found, other, _step(told, "searching for triggers drawn for each image"))
     if not found.flagged and other is not None:
         step = _step(told, "comparing with the purified self")
