@@ -11,6 +11,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from depurate.triggers.additions import find_additions
 from depurate.triggers.effort import CELLS, effort_on
+from depurate.triggers.forms import Addition
+from depurate.triggers.goals import misses
 from depurate.triggers.search import Score, Search, answers
 
 MOST_CLASSES = 12
@@ -52,18 +54,18 @@ def likeliest(score: Score, images: Tensor, count: int, seed: int) -> tuple[int,
     additions = find_additions(score, images, classes, search, _RADIUS * min(images.shape[2:]) / CELLS)
     judged = images[:_JUDGED]
     own = answers(score, judged)
-    missed = {
-        addition.target: _missed(score, addition.on(judged[own != addition.target]), addition.target)
-        for addition in additions
-    }
+    missed = {addition.target: _missed(score, judged, own, addition) for addition in additions}
     return tuple(sorted(classes, key=missed.__getitem__)[:MOST_CLASSES])
 
 
-def _missed(score: Score, shown: Tensor, target: int) -> float:
-    if not len(shown):
-        return 0.0  # every image is answered with it as it is
+def _missed(score: Score, images: Tensor, own: Tensor, addition: Addition) -> float:
+    """How far an addition leaves images of other classes from its target; nothing where all are answered with it."""
+    others = own != addition.target
+    if not others.any():
+        return 0.0
     with torch.no_grad():
-        return -float(score(shown).log_softmax(1)[:, target].mean())
+        scores = score(addition.on(images[others]))
+    return float(misses(scores[None], [addition.target], own[others]).mean())
 
 
 def _led_to(score: Score, images: Tensor, seed: int) -> tuple[int, ...]:
