@@ -42,8 +42,9 @@ from depurate.triggers import Adversarial, Trigger, effort_on, success
 _LOOKED_AT = 1 << 25
 
 _SETTLED = (
-    "the replaced entries were then settled together with those of the other layers: within what each layer leaves "
-    "open, to where the network is surest of its answers to the benign images"
+    "then settled together with the other layers, within what each leaves open, to where the network is surest of its "
+    "answers to the benign images: {more:,} entries more were taken for hit, {fewer:,} fewer, and the values of all "
+    "that are replaced were chosen anew"
 )
 
 Progress = Callable[[str, int, int], None]
@@ -115,7 +116,9 @@ class Run:
             suspect,
             purified,
             tuple(
-                brought_up(layer, moved[layer.name], _SETTLED) if layer.name in moved else layer
+                brought_up(layer, moved[layer.name], _how_settled(repaired[layer.name], moved[layer.name]))
+                if layer.name in moved
+                else layer
                 for layer in layers
             ),
         )
@@ -129,8 +132,8 @@ class Run:
         changed = settle(purified, repairs, self.benign.all(), read_scores)
         self.progress("settling", 1, 1)
         return {
-            name: replace(repaired[name], purified=read_kernels(purified.get_submodule(name)))
-            for name in changed
+            name: replace(repaired[name], purified=repair.kernels, hits=repair.hits, repair=repair)
+            for name, repair in changed.items()
         }
 
     def reference(self, recipe: Recipe, what: str) -> nn.Module:
@@ -242,3 +245,8 @@ class Run:
         if self.benign.seen > used:
             seen.append(f"a random sample of {used:,} of the {self.benign.seen:,} images was used")
         return tuple(seen)
+
+
+def _how_settled(before: LayerOutcome, after: LayerOutcome) -> str:
+    more, fewer = (int(found.sum()) for found in (after.hits & ~before.hits, before.hits & ~after.hits))
+    return _SETTLED.format(more=more, fewer=fewer)

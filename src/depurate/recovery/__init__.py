@@ -21,8 +21,10 @@ from depurate.recovery.refit import Refit, refit
 from depurate.recovery.robust import Repair, first_look, repair_entries
 from depurate.recovery.settle import settle
 from depurate.recovery.soft import soft_recovery
+from depurate.recovery.surety import Surety
 from depurate.recovery.unflip import unflip_vector
 from depurate.recovery.walk import LayerOutcome, Recipe, walk
+from depurate.recovery.weighing import weigh
 
 __all__ = [
     "Agreement",
@@ -39,6 +41,7 @@ __all__ = [
     "Repair",
     "Spectrum",
     "StrongOutputs",
+    "Surety",
     "Trial",
     "TriggerSearch",
     "anchor_kernels",
@@ -56,4 +59,5 @@ __all__ = [
     "strong_outputs",
     "unflip_vector",
     "walk",
+    "weigh",
 ]

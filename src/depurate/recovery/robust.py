@@ -39,8 +39,9 @@ class Repair:
         noise: Estimated scale of the noise, in units of the weights; None where nothing was found.
         precision: Expected share of truly hit entries among `hits`, by the model itself.
         unflipped: How many hits were explained by one bit, and restored.
-        spread: How far the truth is expected from what was filled in, same shape as `hits`; zero elsewhere and where
-            one bit explained it.
+        spread: How far the truth is expected from `likely`, same shape; zero where one bit explained it.
+        likely: What an entry is filled with if it is hit, same shape.
+        received: Same shape.
     """
 
     kernels: Tensor
@@ -51,6 +52,8 @@ class Repair:
     precision: float
     unflipped: int
     spread: Tensor
+    likely: Tensor
+    received: Tensor
 
 
 def repair_entries(
@@ -100,6 +103,8 @@ def repair_entries(
             1.0,
             0,
             torch.zeros(shape),
+            filled.reshape(shape),
+            kernels,
         )
     ground = Ground.of(moments)
     anchored = bool(start.any())
@@ -109,15 +114,13 @@ def repair_entries(
     restored, single = unflip(received[found.hits], predicted[found.hits], found.scales[found.hits])
     if sparse:  # among many hits of other kinds some are one bit away from a fitting word by chance
         single &= known[found.hits]
-    values = torch.where(single, restored, predicted[found.hits])
-    repaired = received.clone()
-    repaired[found.hits] = values
-    spread = torch.zeros_like(found.scales)
+    likely, spread = predicted.clone(), found.scales.clone()
+    likely[found.hits] = torch.where(single, restored, predicted[found.hits])
     spread[found.hits] = torch.where(single, 0.0, found.scales[found.hits])
     probability = torch.where(known, 1.0, found.probability)
     count = int(found.hits.sum())
     return Repair(
-        repaired.reshape(shape),
+        torch.where(found.hits, likely, received).reshape(shape),
         found.hits.reshape(shape),
         probability.reshape(shape),
         max(found.model.share if count else 0.0, float(known.double().mean())),
@@ -125,6 +128,8 @@ def repair_entries(
         float(probability[found.hits].mean()) if count else 1.0,
         int(single.sum()),
         spread.reshape(shape),
+        likely.reshape(shape),
+        kernels,
     )
 
 

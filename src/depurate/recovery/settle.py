@@ -1,149 +1,105 @@
-"""Replaced entries settled together: of all values that fit their layers, those with which the network is sure."""
+"""Hit entries settled together: of all that fits their layers, that with which the network is sure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from depurate.recovery.robust import Repair
-from depurate.spans import read_kernels, write_kernels
-
-_Score = Callable[[dict[str, Tensor], Tensor], Tensor]
+from depurate.recovery.surety import Surety, descend, named_kernels
+from depurate.recovery.weighing import weigh
+from depurate.spans import write_kernels
 
 _STEPS = 12
-_TRIES = 15
 # What is wrong in one layer is not independent of what is wrong in the next, so the prior counts less than its name.
 _PRIOR = 0.1
 
 
 def settle(
     model: nn.Module, repairs: Mapping[str, Repair], batches: list[Tensor], read: Callable[[object], Tensor]
-) -> tuple[str, ...]:
-    """Choose the values of all hit entries of a network together, in place, without labels.
+) -> dict[str, Repair]:
+    """Choose which entries of a network are hit, and their values, all layers together, in place, without labels.
 
     Layer by layer each hit entry was given its most likely value μ, which is known up to its scale s. A trained
-    network is sure of its answers on benign images, and one with many small errors is not; so
+    network is sure of its answers on benign images, and one with many small errors is not; so `weigh` decides again
+    which entries are hit, and then
 
-        min_v Σ_i H(f(x_i)) − N H(mean f) + (π/2) ‖v‖²,   hit entries w = μ + s v,
+        min_v S(w) + (π/2) ‖v‖²,   hit entries w = μ + s v,
 
-    by L-BFGS from v = 0. H(mean f) counts no more than at the start: it only keeps answers from becoming all alike.
-    Entries that were not hit do not change.
+    S from `Surety`, by L-BFGS from v = 0. Entries that are not taken for hit are as received, bit for bit.
 
     Args:
-        model: Repaired, evaluation mode; its hit entries are changed.
+        model: Repaired, evaluation mode; changed where that makes it surer.
         repairs: By the name of the layer.
         batches: Benign images.
         read: Takes the scores, shape (n, classes), from what the network returns.
 
     Returns:
-        The layers that changed; none where the network would not become surer.
+        The repairs that changed, as they are now; none where the network would not become surer.
 
     >>> net = nn.Sequential(nn.Linear(2, 2, bias=False)).requires_grad_(False)
     >>> _ = net[0].weight.copy_(torch.eye(2))
-    >>> hits = torch.tensor([[[True, False], [False, False]]])
-    >>> repair = Repair(torch.eye(2)[None], hits, hits.double(), 0.1, 1.0, 1.0, 0, 0.5 * hits)
-    >>> settle(net, {"0": repair}, [torch.eye(2)], lambda scores: scores)
-    ('0',)
+    >>> eye, hits = torch.eye(2)[None], torch.tensor([[[True, False], [False, False]]])
+    >>> repair = Repair(eye, hits, hits.double(), 0.1, 1.0, 1.0, 0, torch.full_like(eye, 0.5), eye, eye)
+    >>> list(settle(net, {"0": repair}, [torch.eye(2)], lambda scores: scores))
+    ['0']
     >>> (net[0].weight > 1).tolist()
     [[True, False], [False, False]]
 
-    Source: entropy minimisation as in Grandvalet & Bengio 2004 and Wang et al. 2021 (Tent); the prior is our own.
+    Source: the prior is our own; for S see `Surety`.
     """
+    opened = {
+        name: repair for name, repair in repairs.items() if bool((repair.spread[repair.hits] > 0).any())
+    }
+    if not opened:
+        return {}
+    sure = Surety.of(model, batches, read)
     layers = [
-        _Layer.of(name, model.get_submodule(name), repair)
-        for name, repair in repairs.items()
-        if bool(repair.spread.any())
+        _Layer.of(name, model.get_submodule(name), repair) for name, repair in weigh(opened, sure).items()
     ]
-    if not layers:
-        return ()
-    moves = [torch.zeros_like(layer.spread, requires_grad=True) for layer in layers]
 
-    def score(parameters: dict[str, Tensor], batch: Tensor) -> Tensor:
-        return read(functional_call(model, parameters, (batch,)))
-
-    start = _Answers.of(score, {}, batches)
-    search = torch.optim.LBFGS(moves, lr=1, max_iter=_STEPS, max_eval=_TRIES, line_search_fn="strong_wolfe")
+    def parameters() -> dict[str, Tensor]:
+        named: dict[str, Tensor] = {}
+        for layer in layers:
+            named |= named_kernels(layer.name, layer.module, layer.kernels())
+        return named
 
     def cost() -> Tensor:
-        search.zero_grad()
-        prior = 0.5 * _PRIOR * torch.stack([move.square().sum() for move in moves]).sum()
+        prior = 0.5 * _PRIOR * torch.stack([layer.move.square().sum() for layer in layers]).sum()
         prior.backward()  # type: ignore[no-untyped-call]
-        return prior.detach() + _pull(score, layers, moves, batches, start)
+        return prior.detach() + sure.pull(parameters)
 
-    search.step(cost)  # type: ignore[no-untyped-call]
-    found = _parameters(layers, [move.detach() for move in moves])
-    if not _Answers.of(score, found, batches).entropy < start.entropy:  # also where it is NaN
-        return ()
-    for layer, move in zip(layers, moves, strict=True):
-        write_kernels(layer.module, layer.kernels(move.detach()))
-    return tuple(layer.name for layer in layers)
+    descend([layer.move for layer in layers], cost, _STEPS)
+    with torch.no_grad():
+        if not sure.answers(parameters()).entropy < sure.start.entropy:  # also where it is NaN
+            return {}
+        for layer in layers:
+            write_kernels(layer.module, layer.kernels())
+    return {layer.name: layer.settled() for layer in layers}
 
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
     name: str
     module: nn.Module
-    base: Tensor
-    free: Tensor
-    spread: Tensor
+    repair: Repair
+    open: Tensor
+    move: Tensor
 
     @classmethod
     def of(cls, name: str, module: nn.Module, repair: Repair) -> _Layer:
-        base, free = read_kernels(module), repair.spread > 0
-        return cls(name, module, base, free, repair.spread[free].to(base))
+        open_ = repair.hits & (repair.spread > 0)
+        move = module.get_parameter("weight").new_zeros(int(open_.sum())).requires_grad_()
+        return cls(name, module, repair, open_, move)
 
-    def kernels(self, move: Tensor) -> Tensor:
-        return self.base.masked_scatter(self.free, self.base[self.free] + self.spread * move)
+    def kernels(self) -> Tensor:
+        base, spread = (
+            values.to(self.move) for values in (self.repair.kernels, self.repair.spread[self.open])
+        )
+        return base.masked_scatter(self.open, base[self.open] + spread * self.move)
 
-    def parameters(self, move: Tensor) -> dict[str, Tensor]:
-        """Weight and bias by their names in the network, differentiable."""
-        kernels, named = self.kernels(move), {}
-        if self.module.bias is not None:
-            named[f"{self.name}.bias"] = kernels[..., -1].reshape(-1)
-            kernels = kernels[..., :-1]
-        shape = self.module.get_parameter("weight").shape
-        return named | {f"{self.name}.weight": kernels.reshape(shape)}
-
-
-@dataclass(frozen=True, eq=False)
-class _Answers:
-    """Mean entropy of a network's answers, and their mean."""
-
-    entropy: float
-    mean: Tensor
-
-    @classmethod
-    def of(cls, score: _Score, parameters: dict[str, Tensor], batches: list[Tensor]) -> _Answers:
-        with torch.no_grad():
-            scores = torch.cat([score(parameters, batch) for batch in batches])
-        logs = scores.log_softmax(1)
-        return cls(float(-(logs.exp() * logs).sum(1).mean()), logs.exp().mean(0))
-
-    @property
-    def variety(self) -> float:
-        return float(-(self.mean * self.mean.clamp_min(1e-12).log()).sum())
-
-
-def _parameters(layers: list[_Layer], moves: list[Tensor]) -> dict[str, Tensor]:
-    named: dict[str, Tensor] = {}
-    for layer, move in zip(layers, moves, strict=True):
-        named |= layer.parameters(move)
-    return named
-
-
-def _pull(
-    score: _Score, layers: list[_Layer], moves: list[Tensor], batches: list[Tensor], start: _Answers
-) -> Tensor:
-    """Σ H(f(x_i)) − N min(H(mean f), its start); gradients are added to the moves, a batch at a time."""
-    now = _Answers.of(score, _parameters(layers, [move.detach() for move in moves]), batches)
-    count = sum(len(batch) for batch in batches)
-    # d(−N H(mean f)) / df(x_i) = log(mean f) + 1, of which the 1 moves nothing: answers sum to one.
-    price = now.mean.clamp_min(1e-12).log() * (now.variety < start.variety)
-    for batch in batches:
-        logs = score(_parameters(layers, moves), batch).log_softmax(1)
-        (logs.exp() * (price - logs)).sum().backward()  # type: ignore[no-untyped-call]
-    return torch.tensor(count * (now.entropy - min(now.variety, start.variety)))
+    def settled(self) -> Repair:
+        return replace(self.repair, kernels=self.kernels().detach())

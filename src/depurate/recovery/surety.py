@@ -1,0 +1,113 @@
+"""How sure a network is of its answers to benign images, as a function of some of its kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+_HISTORY = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Mean entropy of a network's answers, and their mean, shape (classes,)."""
+
+    entropy: float
+    mean: Tensor
+
+    @property
+    def variety(self) -> float:
+        """Entropy of the mean answer."""
+        return float(-(self.mean * self.mean.clamp_min(1e-12).log()).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Surety:
+    """Σ H(f(x_i)) − N min(H(mean f), its start) over benign images x_i, f with some parameters replaced.
+
+    H(mean f) counts no more than at the start: it only keeps answers from becoming all alike.
+
+    Attributes:
+        model: Evaluation mode, not changed.
+        batches: Benign images.
+        read: Takes the scores, shape (n, classes), from what the network returns.
+        start: Answers of the network as it is.
+
+    Source: entropy minimisation as in Grandvalet & Bengio 2004 and Wang et al. 2021 (Tent).
+    """
+
+    model: nn.Module
+    batches: list[Tensor]
+    read: Callable[[object], Tensor]
+    start: Answers
+
+    @classmethod
+    def of(cls, model: nn.Module, batches: list[Tensor], read: Callable[[object], Tensor]) -> Surety:
+        """Look at the network as it is.
+
+        >>> sure = Surety.of(nn.Identity(), [4 * torch.eye(2)], lambda scores: scores)
+        >>> round(sure.start.entropy, 2), round(sure.start.variety, 2)
+        (0.09, 0.69)
+        """
+        return cls(model, batches, read, _answers(model, batches, read, {}))
+
+    def answers(self, parameters: dict[str, Tensor]) -> Answers:
+        """Answers with these parameters, no gradient."""
+        return _answers(self.model, self.batches, self.read, parameters)
+
+    def pull(self, parameters: Callable[[], dict[str, Tensor]]) -> Tensor:
+        """The value at `parameters()`; gradients are added to what these are made of, a batch at a time."""
+        with torch.no_grad():
+            now = self.answers(parameters())
+        count, capped = sum(len(batch) for batch in self.batches), self.start.variety
+        # d(−N H(mean f)) / df(x_i) = log(mean f) + 1, of which the 1 moves nothing: answers sum to one.
+        price = now.mean.clamp_min(1e-12).log() * (now.variety < capped)
+        for batch in self.batches:
+            logs = self.read(functional_call(self.model, parameters(), (batch,))).log_softmax(1)
+            (logs.exp() * (price - logs)).sum().backward()  # type: ignore[no-untyped-call]
+        return torch.tensor(count * (now.entropy - min(now.variety, capped)))
+
+
+def named_kernels(name: str, module: nn.Module, kernels: Tensor) -> dict[str, Tensor]:
+    """Weight and bias of a layer by their names in the network, differentiable.
+
+    >>> named = named_kernels("fc", nn.Linear(2, 1), torch.tensor([[[1.0, 2.0, 3.0]]]))
+    >>> {key: value.tolist() for key, value in named.items()}
+    {'fc.bias': [3.0], 'fc.weight': [[1.0, 2.0]]}
+    """
+    prefix, named = f"{name}." if name else "", {}
+    if module.bias is not None:
+        named[f"{prefix}bias"] = kernels[..., -1].reshape(-1)
+        kernels = kernels[..., :-1]
+    return named | {f"{prefix}weight": kernels.reshape(module.get_parameter("weight").shape)}
+
+
+def descend(variables: list[Tensor], cost: Callable[[], Tensor], steps: int) -> None:
+    """Minimise in place by L-BFGS; `cost` gives the value and adds the gradient."""
+    search = torch.optim.LBFGS(
+        variables,
+        lr=1,
+        max_iter=steps,
+        max_eval=steps + steps // 4,
+        history_size=_HISTORY,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        return cost()
+
+    search.step(closure)  # type: ignore[no-untyped-call]
+
+
+def _answers(
+    model: nn.Module, batches: list[Tensor], read: Callable[[object], Tensor], parameters: dict[str, Tensor]
+) -> Answers:
+    with torch.no_grad():
+        scores = torch.cat([read(functional_call(model, parameters, (batch,))) for batch in batches])
+    logs = scores.log_softmax(1)
+    return Answers(float(-(logs.exp() * logs).sum(1).mean()), logs.exp().mean(0))
