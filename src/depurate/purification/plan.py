@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from depurate.purification.backdoor import Watch, describe_screening
+from depurate.purification.harm import unharmed
 from depurate.purification.run import Finished, Run
 from depurate.purification.strength import DEFAULT_STRENGTH, choose_strength
 from depurate.purification.teaching import choose_teaching
@@ -103,7 +104,8 @@ def finish(plan: Plan, watch: Watch) -> tuple[Finished, Run, tuple[str, ...]]:
     done = plan.done or plan.run.final(plan.recipe)
     found, run = plan.screening, plan.run
     if found is None or not found.flagged:
-        return done, run, ()
+        done, said = unharmed(run, plan.recipe, done)
+        return done, run, said
     for _ in range(_ROUNDS):
         more = watch.again(done.purified, found)
         if not more:

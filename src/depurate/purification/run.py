@@ -111,7 +111,7 @@ class Run:
             layers.append(replace(describe(outcome), strength=used))
             if recipe.sparse and outcome.repair is not None:  # without its moments: they are large
                 repaired[outcome.site.name] = replace(outcome, moments=None)
-        moved = self._settle(purified, repaired)
+        moved = self._settle(suspect, purified, repaired)
         return Finished(
             suspect,
             purified,
@@ -123,13 +123,15 @@ class Run:
             ),
         )
 
-    def _settle(self, purified: nn.Module, repaired: Mapping[str, LayerOutcome]) -> dict[str, LayerOutcome]:
+    def _settle(
+        self, suspect: nn.Module, purified: nn.Module, repaired: Mapping[str, LayerOutcome]
+    ) -> dict[str, LayerOutcome]:
         """Settle what sparse noise left open, together; return the outcomes of the layers that changed by it."""
         repairs = {name: outcome.repair for name, outcome in repaired.items() if outcome.repair is not None}
         if not repairs or not self.benign.held_back:
             return {}
         self.progress("settling", 0, 1)
-        changed = settle(purified, repairs, self.benign.all(), read_scores)
+        changed = settle(purified, repairs, self.benign.all(), read_scores, suspect)
         self.progress("settling", 1, 1)
         return {
             name: replace(repaired[name], purified=repair.kernels, hits=repair.hits, repair=repair)

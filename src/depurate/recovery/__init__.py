@@ -21,7 +21,7 @@ from depurate.recovery.refit import Refit, refit
 from depurate.recovery.robust import Repair, first_look, repair_entries
 from depurate.recovery.settle import settle
 from depurate.recovery.soft import soft_recovery
-from depurate.recovery.surety import Surety
+from depurate.recovery.surety import Surety, information
 from depurate.recovery.unflip import unflip_vector
 from depurate.recovery.walk import LayerOutcome, Recipe, walk
 from depurate.recovery.weighing import weigh
@@ -51,6 +51,7 @@ __all__ = [
     "first_look",
     "hit_kernels",
     "hit_statistics",
+    "information",
     "limit_outputs",
     "refit",
     "repair_entries",

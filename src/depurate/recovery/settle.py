@@ -16,29 +16,38 @@ from depurate.spans import write_kernels
 _STEPS = 12
 # What is wrong in one layer is not independent of what is wrong in the next, so the prior counts less than its name.
 _PRIOR = 0.1
+# From what the layers say, and from near the network as received, as one that was repaired wrongly may know nothing any
+# more to be sure of; of the two, that which tells the images apart better.
+_SET_OUT = (1.0, 0.2)
 
 
 def settle(
-    model: nn.Module, repairs: Mapping[str, Repair], batches: list[Tensor], read: Callable[[object], Tensor]
+    model: nn.Module,
+    repairs: Mapping[str, Repair],
+    batches: list[Tensor],
+    read: Callable[[object], Tensor],
+    received: nn.Module | None = None,
 ) -> dict[str, Repair]:
     """Choose which entries of a network are hit, and their values, all layers together, in place, without labels.
 
     Layer by layer each hit entry was given its most likely value μ, which is known up to its scale s. A trained
     network is sure of its answers on benign images, and one with many small errors is not; so `weigh` decides again
-    which entries are hit, and then
+    which entries are hit, from two starts, of which that is kept which ends with the smaller S; and then
 
         min_v S(w) + (π/2) ‖v‖²,   hit entries w = μ + s v,
 
     S from `Surety`, by L-BFGS from v = 0. Entries that are not taken for hit are as received, bit for bit.
 
     Args:
-        model: Repaired, evaluation mode; changed where that makes it surer.
+        model: Repaired, evaluation mode; changed where that helps.
         repairs: By the name of the layer.
         batches: Benign images.
         read: Takes the scores, shape (n, classes), from what the network returns.
+        received: The network before it was repaired: answers are to be no less varied than its own. A repair that went
+            wrong may have made them all alike.
 
     Returns:
-        The repairs that changed, as they are now; none where the network would not become surer.
+        The repairs that changed, as they are now; none where the network would tell the images apart no better.
 
     >>> net = nn.Sequential(nn.Linear(2, 2, bias=False)).requires_grad_(False)
     >>> _ = net[0].weight.copy_(torch.eye(2))
@@ -56,29 +65,35 @@ def settle(
     }
     if not opened:
         return {}
-    sure = Surety.of(model, batches, read)
-    layers = [
-        _Layer.of(name, model.get_submodule(name), repair) for name, repair in weigh(opened, sure).items()
-    ]
+    sure = Surety.of(model, batches, read, received)
+    best, found = sure.worth(sure.start), None
+    for set_out in _SET_OUT:
+        layers = _descended(weigh(opened, sure, set_out), sure)
+        worth = sure.worth(sure.answers(_parameters(layers)))
+        if worth > best:  # never where it is NaN
+            best, found = worth, layers
+    for layer in found or ():
+        write_kernels(layer.module, layer.kernels().detach())
+    return {layer.name: layer.settled() for layer in found or ()}
 
-    def parameters() -> dict[str, Tensor]:
-        named: dict[str, Tensor] = {}
-        for layer in layers:
-            named |= named_kernels(layer.name, layer.module, layer.kernels())
-        return named
+
+def _descended(repairs: Mapping[str, Repair], sure: Surety) -> list[_Layer]:
+    layers = [_Layer.of(name, sure.model.get_submodule(name), repair) for name, repair in repairs.items()]
 
     def cost() -> Tensor:
         prior = 0.5 * _PRIOR * torch.stack([layer.move.square().sum() for layer in layers]).sum()
         prior.backward()  # type: ignore[no-untyped-call]
-        return prior.detach() + sure.pull(parameters)
+        return prior.detach() + sure.pull(lambda: _parameters(layers))
 
     descend([layer.move for layer in layers], cost, _STEPS)
-    with torch.no_grad():
-        if not sure.answers(parameters()).entropy < sure.start.entropy:  # also where it is NaN
-            return {}
-        for layer in layers:
-            write_kernels(layer.module, layer.kernels())
-    return {layer.name: layer.settled() for layer in layers}
+    return layers
+
+
+def _parameters(layers: list[_Layer]) -> dict[str, Tensor]:
+    named: dict[str, Tensor] = {}
+    for layer in layers:
+        named |= named_kernels(layer.name, layer.module, layer.kernels())
+    return named
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,18 +24,27 @@ class Answers:
         """Entropy of the mean answer."""
         return float(-(self.mean * self.mean.clamp_min(1e-12).log()).sum())
 
+    @property
+    def information(self) -> float:
+        """H(mean f) − mean H(f), how well the network tells the images apart, sure and not always alike; in nats.
+
+        Source: the mutual information of image and answer, Bridle, Heading & MacKay 1991.
+        """
+        return self.variety - self.entropy
+
 
 @dataclass(frozen=True, eq=False)
 class Surety:
-    """Σ H(f(x_i)) − N min(H(mean f), its start) over benign images x_i, f with some parameters replaced.
+    """Σ H(f(x_i)) − N min(H(mean f), c) over benign images x_i, f with some parameters replaced.
 
-    H(mean f) counts no more than at the start: it only keeps answers from becoming all alike.
+    H(mean f) counts no more than c: it only keeps answers from becoming all alike, whatever classes the images show.
 
     Attributes:
         model: Evaluation mode, not changed.
         batches: Benign images.
         read: Takes the scores, shape (n, classes), from what the network returns.
         start: Answers of the network as it is.
+        cap: c, H(mean f) of the network as it is or of another, whichever is more.
 
     Source: entropy minimisation as in Grandvalet & Bengio 2004 and Wang et al. 2021 (Tent).
     """
@@ -44,16 +53,26 @@ class Surety:
     batches: list[Tensor]
     read: Callable[[object], Tensor]
     start: Answers
+    cap: float
 
     @classmethod
-    def of(cls, model: nn.Module, batches: list[Tensor], read: Callable[[object], Tensor]) -> Surety:
-        """Look at the network as it is.
+    def of(
+        cls,
+        model: nn.Module,
+        batches: list[Tensor],
+        read: Callable[[object], Tensor],
+        other: nn.Module | None = None,
+    ) -> Surety:
+        """Look at the network as it is, and at another that may give more varied answers.
 
         >>> sure = Surety.of(nn.Identity(), [4 * torch.eye(2)], lambda scores: scores)
         >>> round(sure.start.entropy, 2), round(sure.start.variety, 2)
         (0.09, 0.69)
         """
-        return cls(model, batches, read, _answers(model, batches, read, {}))
+        start = _answers(model, batches, read, {})
+        varied = start.variety if other is None else _answers(other, batches, read, {}).variety
+        # Another network may give no numbers at all.
+        return cls(model, batches, read, start, varied if varied > start.variety else start.variety)
 
     def answers(self, parameters: dict[str, Tensor]) -> Answers:
         """Answers with these parameters, no gradient."""
@@ -63,13 +82,30 @@ class Surety:
         """The value at `parameters()`; gradients are added to what these are made of, a batch at a time."""
         with torch.no_grad():
             now = self.answers(parameters())
-        count, capped = sum(len(batch) for batch in self.batches), self.start.variety
+        count = sum(len(batch) for batch in self.batches)
         # d(−N H(mean f)) / df(x_i) = log(mean f) + 1, of which the 1 moves nothing: answers sum to one.
-        price = now.mean.clamp_min(1e-12).log() * (now.variety < capped)
+        price = now.mean.clamp_min(1e-12).log() * (now.variety < self.cap)
         for batch in self.batches:
             logs = self.read(functional_call(self.model, parameters(), (batch,))).log_softmax(1)
             (logs.exp() * (price - logs)).sum().backward()  # type: ignore[no-untyped-call]
-        return torch.tensor(count * (now.entropy - min(now.variety, capped)))
+        return torch.tensor(-count * self.worth(now))
+
+    def worth(self, answers: Answers) -> float:
+        """How well the images are told apart, with no more variety than c."""
+        return min(answers.variety, self.cap) - answers.entropy
+
+
+def information(model: nn.Module, batches: list[Tensor], read: Callable[[object], Tensor]) -> float:
+    """How well a network tells images apart, in nats: at most the logarithm of the number of classes.
+
+    I = H(mean f) − mean H(f)
+
+    >>> round(information(nn.Identity(), [20 * torch.eye(3)], lambda scores: scores), 3)
+    1.099
+
+    Source: Bridle, Heading & MacKay 1991.
+    """
+    return _answers(model, batches, read, {}).information
 
 
 def named_kernels(name: str, module: nn.Module, kernels: Tensor) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ _DOUBT = 1e-3
 _MOST = 5_000_000
 
 
-def weigh(repairs: Mapping[str, Repair], sure: Surety) -> dict[str, Repair]:
+def weigh(repairs: Mapping[str, Repair], sure: Surety, set_out: float = 1.0) -> dict[str, Repair]:
     """Decide which entries of a network are hit, in all layers together, without labels.
 
     Each layer alone says that its entry i is hit with probability p, and then has the value μ, known up to its scale
@@ -28,19 +28,20 @@ def weigh(repairs: Mapping[str, Repair], sure: Surety) -> dict[str, Repair]:
 
         min_{a, v} S(w) + π Σ (½ v² + KL(a ‖ p)),   w = y + a (μ + s v − y),
 
-    S from `Surety`, by L-BFGS from a = p, v = 0; what has a > ½ then is taken for hit. Entries whose p is within
-    0.001 of 0 or 1 stay what they are.
+    S from `Surety`, by L-BFGS from v = 0; what has a > ½ then is taken for hit. Entries whose p is within 0.001 of 0
+    or 1 stay what they are.
 
     Args:
         repairs: By the name of the layer.
         sure: Of the repaired network.
+        set_out: The descent begins at a = min(p, set_out): at what layers say, or nearer to the network as received.
 
     Returns:
         Repairs with their hits anew, filled with μ; all other entries as received.
 
     Source: a mean-field approximation as in Jordan et al. 1999; what is approximated is our own.
     """
-    layers = [_Doubtful.of(name, repair, sure) for name, repair in _limited(repairs).items()]
+    layers = [_Doubtful.of(name, repair, sure, set_out) for name, repair in _limited(repairs).items()]
 
     def parameters() -> dict[str, Tensor]:
         named: dict[str, Tensor] = {}
@@ -73,15 +74,15 @@ class _Doubtful:
     tilt: Tensor
 
     @classmethod
-    def of(cls, name: str, given: tuple[Repair, Tensor], sure: Surety) -> _Doubtful:
+    def of(cls, name: str, given: tuple[Repair, Tensor], sure: Surety, set_out: float) -> _Doubtful:
         repair, doubt = given
         like = read_kernels(sure.model.get_submodule(name))
         open_ = (repair.hits & (repair.spread > 0)) | doubt
         move = like.new_zeros(int(open_.sum())).requires_grad_()
-        tilt = like.new_zeros(int(doubt.sum())).requires_grad_()
         # What is no number is hit for sure: its own value is never looked at.
         received = torch.where(repair.received.isfinite(), repair.received, repair.likely).to(like)
         belief = repair.probability[doubt].to(like)
+        tilt = (belief.clamp_max(set_out).logit() - belief.logit()).requires_grad_()
         return cls(
             name,
             received,

@@ -1,0 +1,55 @@
+"""Repairs of sparse noise are kept only where the network tells the benign images apart better than as received."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from depurate.analysis import read_scores
+from depurate.purification.run import Finished, Run
+from depurate.recovery import Guarantee, Recipe, information
+
+_WITHOUT_ANCHOR = (
+    "repaired with the anchor the network tells the benign images apart worse than as received ({after:.2f} against "
+    "{before:.2f} nats), and without it better ({other:.2f}): so the anchor was not used"
+)
+_AS_RECEIVED = (
+    "after the repair of sparse noise the network tells the benign images apart worse than as received ({after:.2f} "
+    "against {before:.2f} nats): only what is certainly damaged was replaced, and noise is left in it; more images may "
+    "help, and so may an anchor"
+)
+
+
+def unharmed(run: Run, recipe: Recipe, done: Finished) -> tuple[Finished, tuple[str, ...]]:
+    """Keep a repair, or make it without the anchor, or undo it: whichever answers tell the images apart best.
+
+    A healthy network is sure of its answers to benign images, and these are not all alike; one that a
+    repair broke is unsure or says the same of everything. I = H(mean f) − mean H(f) measures both, without labels.
+
+    Args:
+        run: The suspect and the images.
+        recipe: That the repair was made by.
+        done: The repair.
+
+    Returns:
+        What is to be kept, and what the user must know of it.
+    """
+    certain = any(layer.guarantee in (Guarantee.EXACT, Guarantee.PARTIAL) for layer in done.layers)
+    if not recipe.sparse or not run.benign.held_back or certain:
+        return done, ()
+
+    def told(network: nn.Module) -> float:
+        return information(network, run.benign.all(), read_scores)
+
+    before, after = told(done.suspect), told(done.purified)
+    if not after < before:  # a network that gives no numbers at all is told apart by nothing
+        return done, ()
+    if run.anchor:
+        other = replace(run, anchor={}).final(recipe, "repairing without the anchor")
+        without = told(other.purified)
+        if without > before:
+            return other, (_WITHOUT_ANCHOR.format(before=before, after=after, other=without),)
+    undone = replace(recipe, method="auto", repair=False, sparse=False)
+    said = _AS_RECEIVED.format(before=before, after=after)
+    return run.final(undone, "putting back what was repaired"), (said,)
