@@ -9,16 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from depurate.recovery.robust import Repair
-from depurate.recovery.surety import Surety, descend, named_kernels
+from depurate.recovery.surety import Surety, descend, information, named_kernels
 from depurate.recovery.weighing import weigh
 from depurate.spans import write_kernels
 
 _STEPS = 12
 # What is wrong in one layer is not independent of what is wrong in the next, so the prior counts less than its name.
 _PRIOR = 0.1
-# From what the layers say, and from near the network as received, as one that was repaired wrongly may know nothing any
-# more to be sure of; of the two, that which tells the images apart better.
-_SET_OUT = (1.0, 0.2)
+_AS_WELL, _NEAR = 0.9, 0.2
 
 
 def settle(
@@ -32,7 +30,7 @@ def settle(
 
     Layer by layer each hit entry was given its most likely value μ, which is known up to its scale s. A trained
     network is sure of its answers on benign images, and one with many small errors is not; so `weigh` decides again
-    which entries are hit, from two starts, of which that is kept which ends with the smaller S; and then
+    which entries are hit, and then
 
         min_v S(w) + (π/2) ‖v‖²,   hit entries w = μ + s v,
 
@@ -43,8 +41,8 @@ def settle(
         repairs: By the name of the layer.
         batches: Benign images.
         read: Takes the scores, shape (n, classes), from what the network returns.
-        received: The network before it was repaired: answers are to be no less varied than its own. A repair that went
-            wrong may have made them all alike.
+        received: The network before it was repaired: answers are to be no less varied than its own, and where it tells
+            the images apart about as well, `weigh` sets out near it.
 
     Returns:
         The repairs that changed, as they are now; none where the network would tell the images apart no better.
@@ -66,15 +64,23 @@ def settle(
     if not opened:
         return {}
     sure = Surety.of(model, batches, read, received)
-    best, found = sure.worth(sure.start), None
-    for set_out in _SET_OUT:
-        layers = _descended(weigh(opened, sure, set_out), sure)
-        worth = sure.worth(sure.answers(_parameters(layers)))
-        if worth > best:  # never where it is NaN
-            best, found = worth, layers
-    for layer in found or ():
+    layers = _descended(weigh(opened, sure, _set_out(sure, received)), sure)
+    if not sure.worth(sure.answers(_parameters(layers))) > sure.worth(sure.start):  # also where it is NaN
+        return {}
+    for layer in layers:
         write_kernels(layer.module, layer.kernels().detach())
-    return {layer.name: layer.settled() for layer in found or ()}
+    return {layer.name: layer.settled() for layer in layers}
+
+
+def _set_out(sure: Surety, received: nn.Module | None) -> float:
+    """From what the layers say, unless the network as received tells the images apart about as well as repaired.
+
+    A network that a repair broke knows nothing any more that it could be sure of.
+    """
+    if received is None:
+        return 1.0
+    told = information(received, sure.batches, sure.read)
+    return _NEAR if told > _AS_WELL * sure.start.information else 1.0
 
 
 def _descended(repairs: Mapping[str, Repair], sure: Surety) -> list[_Layer]:
