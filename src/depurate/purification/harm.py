@@ -17,7 +17,7 @@ _WITHOUT_ANCHOR = (
 _AS_RECEIVED = (
     "after the repair of sparse noise the network tells the benign images apart worse than as received ({after:.2f} "
     "against {before:.2f} nats): only what is certainly damaged was replaced, and noise is left in it; more images may "
-    "help, and so may an anchor"
+    "help"
 )
 
 
