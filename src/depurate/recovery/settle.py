@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.recovery.robust import Repair
-from depurate.recovery.surety import Surety, descend, information, named_kernels
+from depurate.recovery.surety import Surety, descend, named_kernels
 from depurate.recovery.weighing import weigh
 from depurate.spans import write_kernels
 
@@ -64,7 +64,7 @@ def settle(
     if not opened:
         return {}
     sure = Surety.of(model, batches, read, received)
-    layers = _descended(weigh(opened, sure, _set_out(sure, received)), sure)
+    layers = _descended(weigh(opened, sure, _set_out(sure)), sure)
     if not sure.worth(sure.answers(_parameters(layers))) > sure.worth(sure.start):  # also where it is NaN
         return {}
     for layer in layers:
@@ -72,15 +72,13 @@ def settle(
     return {layer.name: layer.settled() for layer in layers}
 
 
-def _set_out(sure: Surety, received: nn.Module | None) -> float:
+def _set_out(sure: Surety) -> float:
     """From what the layers say, unless the network as received tells the images apart about as well as repaired.
 
     A network that a repair broke knows nothing any more that it could be sure of.
     """
-    if received is None:
-        return 1.0
-    told = information(received, sure.batches, sure.read)
-    return _NEAR if told > _AS_WELL * sure.start.information else 1.0
+    near = sure.other is not None and sure.other.information > _AS_WELL * sure.start.information
+    return _NEAR if near else 1.0
 
 
 def _descended(repairs: Mapping[str, Repair], sure: Surety) -> list[_Layer]:

@@ -44,7 +44,7 @@ class Surety:
         batches: Benign images.
         read: Takes the scores, shape (n, classes), from what the network returns.
         start: Answers of the network as it is.
-        cap: c, H(mean f) of the network as it is or of another, whichever is more.
+        other: Answers of another network that may be more varied, or None.
 
     Source: entropy minimisation as in Grandvalet & Bengio 2004 and Wang et al. 2021 (Tent).
     """
@@ -53,7 +53,7 @@ class Surety:
     batches: list[Tensor]
     read: Callable[[object], Tensor]
     start: Answers
-    cap: float
+    other: Answers | None = None
 
     @classmethod
     def of(
@@ -69,10 +69,16 @@ class Surety:
         >>> round(sure.start.entropy, 2), round(sure.start.variety, 2)
         (0.09, 0.69)
         """
-        start = _answers(model, batches, read, {})
-        varied = start.variety if other is None else _answers(other, batches, read, {}).variety
-        # Another network may give no numbers at all.
-        return cls(model, batches, read, start, varied if varied > start.variety else start.variety)
+        compared = None if other is None else _answers(other, batches, read, {})
+        return cls(model, batches, read, _answers(model, batches, read, {}), compared)
+
+    @property
+    def cap(self) -> float:
+        """c, H(mean f) of the network as it is or of the other, whichever is more."""
+        # The other may give no numbers at all.
+        if self.other is not None and self.other.variety > self.start.variety:
+            return self.other.variety
+        return self.start.variety
 
     def answers(self, parameters: dict[str, Tensor]) -> Answers:
         """Answers with these parameters, no gradient."""
