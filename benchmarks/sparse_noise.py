@@ -67,14 +67,19 @@ _LENET_NOISE = (
     "burst:rate=0.05,over=pages,scale=10",
     "nonfinite:rate=0.05",
 )
-_FLIPS = tuple(f"bitflip:rate={rate}" for rate in ("1e-5", "1e-4", "1e-3"))
+_RESNET_NOISE = (
+    *(f"bitflip:rate={rate}" for rate in ("1e-5", "1e-4", "1e-3")),
+    *(f"sparse:rate=0.1,law=gaussian,scale={scale}" for scale in (10, 3, 1)),
+    "signflip:rate=0.05",
+    "stuck:rate=0.1,at=zero",
+)
 CASES = tuple(
     Case("lenet-mnist", lenet, "lenet-mnist/clean", anchor, noise)
     for noise in _LENET_NOISE
     for anchor in ("lenet-mnist/init", None)
 ) + tuple(
     Case("resnet14-cifar10", resnet14, "resnet14-cifar10/badnets", anchor, noise)
-    for noise in _FLIPS
+    for noise in _RESNET_NOISE
     for anchor in ("resnet14-cifar10/init", None)
 )
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from depurate.purification.backdoor import Watch, describe_screening
 from depurate.purification.harm import unharmed
+from depurate.purification.noise import SparseNoise, Verdict, look_for_noise
 from depurate.purification.run import Finished, Run
 from depurate.purification.strength import DEFAULT_STRENGTH, choose_strength
 from depurate.purification.teaching import choose_teaching
@@ -16,11 +17,6 @@ from depurate.triggers import Screening
 
 RecipeAt = Callable[[float | None], Recipe]
 
-# Networks at hand that nobody damaged show at most 0.0025 by `Run.sparse_noise`, by the tails of their own weights.
-_SPARSE = 0.006
-# From here on it is noise; below, small healthy networks have been seen at 0.007, and a trial repair has to agree.
-_SURELY_SPARSE = 0.03
-_SAME_ANSWERS = 0.8
 # Below this, most backdoors measured so far kept more than a tenth of their success where no trigger was taught away.
 _FIRM_STRENGTH = 0.1
 _ROUNDS = 2
@@ -31,9 +27,20 @@ _TREATED_AS_DAMAGE = (
     "were replaced and no backdoor was looked for; use the soft method if the source is not trusted"
 )
 _TREATED_AS_SPARSE = (
-    "the weights show sparse noise (about {share:.1%} of them by their numbers alone), so what the suspect computes "
-    "was not used: only entries taken for hit were replaced and no backdoor was looked for"
+    "the weights show sparse noise ({sign}), so what the suspect computes was not used: only entries taken for hit "
+    "were replaced and no backdoor was looked for"
 )
+_BY_NUMBERS = "about {share:.1%} of them by their numbers alone"
+_BY_REPAIR = (
+    "with the entries replaced that do not fit, the network tells the images apart far better: {before:.2f} to "
+    "{after:.2f} nats"
+)
+_PERHAPS_SPARSE = (
+    "about {share:.1%} of the weights stand out by their numbers alone: sparse noise, or tails that training left; "
+    "{done}"
+)
+_REPLACED = "as no trigger was found, they were replaced"
+_LEFT = "as a backdoor was found, they were left, and `--method robust` would replace them"
 
 
 @dataclass(frozen=True)
@@ -76,12 +83,7 @@ def make_plan(
     if method == "exact" or (method == "soft" and strength is not None):
         return Plan(run, recipe_at(strength))
     if method != "soft" and strength is None:
-        share = run.sparse_noise()
-        # `auto` keeps exact recovery where it can be certified.
-        recipe = replace(recipe_at(None), repair=True, sparse=share > _SPARSE)
-        if method == "robust" or damaged or (recipe.sparse and _believable(run, recipe, share)):
-            said = _TREATED_AS_SPARSE.format(share=share) if recipe.sparse else _TREATED_AS_DAMAGE
-            return Plan(run, recipe, warnings=(said,) if method == "auto" or recipe.sparse else ())
+        return _by_noise(run, watch, method, recipe_at, damaged=damaged)
     if method == "auto":
         return _against_a_backdoor(run, watch, strength, recipe_at)
     if not run.benign.held_back:
@@ -115,6 +117,30 @@ def finish(plan: Plan, watch: Watch) -> tuple[Finished, Run, tuple[str, ...]]:
     return done, run, watch.left(done.purified, (*run.triggers, *watch.again(done.purified, found)))
 
 
+def _by_noise(run: Run, watch: Watch, method: str, recipe_at: RecipeAt, *, damaged: bool) -> Plan:
+    """Repair damage and noise; where there is none for sure, look for a backdoor first."""
+    # `auto` keeps exact recovery where it can be certified.
+    recipe = replace(recipe_at(None), repair=True)
+    noise = look_for_noise(run, recipe, damaged=damaged)
+    recipe = replace(recipe, sparse=noise.verdict is not Verdict.NONE)
+    if method == "robust" or damaged or noise.verdict is Verdict.SURE:
+        said = _treated_as_sparse(noise) if recipe.sparse else _TREATED_AS_DAMAGE
+        return Plan(run, recipe, warnings=(said,) if method == "auto" or recipe.sparse else ())
+    plan = _against_a_backdoor(run, watch, None, recipe_at)
+    if not recipe.sparse:
+        return plan
+    flagged = plan.screening is not None and bool(plan.screening.flagged)
+    warned = (*plan.warnings, _PERHAPS_SPARSE.format(share=noise.share, done=_LEFT if flagged else _REPLACED))
+    return replace(plan, warnings=warned) if flagged else Plan(run, recipe, (), warned, plan.screening)
+
+
+def _treated_as_sparse(noise: SparseNoise) -> str:
+    if noise.told is None:
+        return _TREATED_AS_SPARSE.format(sign=_BY_NUMBERS.format(share=noise.share))
+    before, after = noise.told
+    return _TREATED_AS_SPARSE.format(sign=_BY_REPAIR.format(before=before, after=after))
+
+
 def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_at: RecipeAt) -> Plan:
     # Exact recovery first: where certificates hold, nothing has to be looked for. With all images: a span that
     # lacks those held back need not hold what training did with them.
@@ -139,17 +165,6 @@ def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_a
     if strength is not None:
         return Plan(run, recipe_of(strength), (), said, found)
     return Plan(run, recipe_at(None), (), said, found, certain)
-
-
-def _believable(run: Run, recipe: Recipe, share: float) -> bool:
-    """Whether sparse noise is there, or only tails that a small share cannot be told from.
-
-    Noise on few entries leaves most answers as they were, and so does its repair. Where a repair of few entries
-    changes many answers, it was the repair that broke a network which nothing had hit.
-    """
-    if share > _SURELY_SPARSE or not run.benign.held_back:
-        return share > _SURELY_SPARSE
-    return run.attempt(recipe, "checking whether there is sparse noise").agreement > _SAME_ANSWERS
 
 
 def _attempts(

@@ -203,11 +203,16 @@ def _flip_rate(model: nn.Module) -> float:
     return shown / max(sum(parameter.numel() for parameter in parameters), 1)
 
 
-def uncovered(model: nn.Module, sites: Iterable[Site]) -> tuple[str, ...]:
-    """Name the parameters that no recovery covers: unsupported kinds, tied weights, layers never reached.
+def uncovered(model: nn.Module, purified: nn.Module, sites: Iterable[Site]) -> tuple[str, ...]:
+    """Name the parameters passed on as received: unsupported kinds, tied weights, layers never reached.
 
-    >>> uncovered(nn.Sequential(nn.Linear(1, 1)), ())
+    >>> net = nn.Sequential(nn.Linear(1, 1))
+    >>> uncovered(net, net, ())
     ('0.weight', '0.bias')
     """
     covered = {f"{site.name}.{part}" for site in sites if site.geometry for part in ("weight", "bias")}
-    return tuple(name for name, _ in model.named_parameters() if name not in covered)
+    return tuple(
+        name
+        for name, received in model.named_parameters()
+        if name not in covered and torch.equal(received, purified.get_parameter(name))
+    )

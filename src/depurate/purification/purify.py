@@ -116,11 +116,12 @@ def purify(
         layers=done.layers,
         agreement=_agreement(plan),
         trials=plan.trials,
-        untouched=uncovered(working, sites),
+        untouched=uncovered(working, done.purified, sites),
         warnings=(
             *plan.warnings,
             *left,
             *filled,
+            *done.remarks,
             *run.signatures(done.purified if plan.recipe.repairs else done.suspect),
             *thin_ground(done.layers),
         ),

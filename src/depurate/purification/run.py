@@ -28,14 +28,16 @@ from depurate.recovery import (
     LayerRecord,
     Lesson,
     Recipe,
+    Repair,
     anchor_kernels,
     first_look,
     hit_kernels,
     hit_statistics,
+    repair_scales,
     settle,
     walk,
 )
-from depurate.spans import Site, read_kernels
+from depurate.spans import Site, read_kernels, write_kernels
 from depurate.triggers import Adversarial, Trigger, effort_on, success
 
 # Numbers in the images that failure signatures are looked for with: 222 of 224 x 224 pixels, all of most others.
@@ -47,16 +49,29 @@ _SETTLED = (
     "that are replaced were chosen anew"
 )
 
+_SCALES = (
+    "scales and shifts of normalisations: {found:,} of {size:,} do not fit the others and were replaced, all others "
+    "returned bit for bit ({names})"
+)
+
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The outcome of the final walk: the suspect with its certain hits filled, the purified network, its account."""
+    """The outcome of the final walk.
+
+    Attributes:
+        suspect: With its certain hits filled.
+        purified: The purified network.
+        layers: Its account.
+        remarks: What the account of layers leaves out.
+    """
 
     suspect: nn.Module
     purified: nn.Module
     layers: tuple[LayerRecord, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +126,16 @@ class Run:
             layers.append(replace(describe(outcome), strength=used))
             if recipe.sparse and outcome.repair is not None:  # without its moments: they are large
                 repaired[outcome.site.name] = replace(outcome, moments=None)
-        moved = self._settle(suspect, purified, repaired)
+        scales = repair_scales(self.suspect, self.anchor) if recipe.sparse else {}
+        repairs = {name: outcome.repair for name, outcome in repaired.items() if outcome.repair is not None}
+        settled = self._settle(suspect, purified, repairs | scales) if repairs else {}
+        moved = {
+            name: replace(
+                outcome, purified=settled[name].kernels, hits=settled[name].hits, repair=settled[name]
+            )
+            for name, outcome in repaired.items()
+            if name in settled
+        }
         return Finished(
             suspect,
             purified,
@@ -121,26 +145,27 @@ class Run:
                 else layer
                 for layer in layers
             ),
+            _of_scales(scales | {name: settled[name] for name in scales if name in settled}),
         )
 
     def _settle(
-        self, suspect: nn.Module, purified: nn.Module, repaired: Mapping[str, LayerOutcome]
-    ) -> dict[str, LayerOutcome]:
-        """Settle what sparse noise left open, together; return the outcomes of the layers that changed by it."""
-        repairs = {name: outcome.repair for name, outcome in repaired.items() if outcome.repair is not None}
-        if not repairs or not self.benign.held_back:
+        self, suspect: nn.Module, purified: nn.Module, repairs: Mapping[str, Repair]
+    ) -> dict[str, Repair]:
+        """Settle what sparse noise left open, together; return the repairs that changed by it."""
+        if not self.benign.held_back:
             return {}
         self.progress("settling", 0, 1)
         changed = settle(purified, repairs, self.benign.all(), read_scores, suspect)
         self.progress("settling", 1, 1)
-        return {
-            name: replace(repaired[name], purified=repair.kernels, hits=repair.hits, repair=repair)
-            for name, repair in changed.items()
-        }
+        return changed
 
-    def reference(self, recipe: Recipe, what: str) -> nn.Module:
-        """Recover without an account, from as many images as a trial takes: a network to compare the suspect with."""
-        return self._tried(self.benign.to_try(), recipe, what, (0, 1))[1]
+    def reference(self, recipe: Recipe, what: str, numbers: int | None = None) -> nn.Module:
+        """Recover without an account, from as many images as a trial takes, or of so many numbers in all.
+
+        A network to compare the suspect with.
+        """
+        images = self.benign.to_try() if numbers is None else self.benign.some(numbers)
+        return self._tried(images, recipe, what, (0, 1))[1]
 
     def attempt(self, recipe: Recipe, what: str, folds: Sequence[int] = (0,)) -> Agreement:
         """Recover without each fold of the images in turn and compare on it."""
@@ -199,6 +224,9 @@ class Run:
     ) -> tuple[nn.Module, nn.Module, Iterator[LayerOutcome]]:
         """Copies of the suspect to fill and to purify, and the walk that does so, a layer at a time."""
         suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
+        if recipe.sparse:
+            for name, repair in repair_scales(self.suspect, self.anchor).items():
+                write_kernels(purified.get_submodule(name), repair.kernels)
         before, layers = turn[0] * len(self.sites), turn[1] * len(self.sites)
 
         def outcomes() -> Iterator[LayerOutcome]:
@@ -252,3 +280,12 @@ class Run:
 def _how_settled(before: LayerOutcome, after: LayerOutcome) -> str:
     more, fewer = (int(found.sum()) for found in (after.hits & ~before.hits, before.hits & ~after.hits))
     return _SETTLED.format(more=more, fewer=fewer)
+
+
+def _of_scales(repairs: Mapping[str, Repair]) -> tuple[str, ...]:
+    hits = {name: int(repair.hits.sum()) for name, repair in repairs.items()}
+    hit, size = [name for name in hits if hits[name]], sum(repair.hits.numel() for repair in repairs.values())
+    if not hit:
+        return ()
+    names = ", ".join(hit[:3]) + (", ..." if len(hit) > 3 else "")
+    return (_SCALES.format(found=sum(hits.values()), size=size, names=names),)

@@ -19,6 +19,7 @@ from depurate.recovery.records import (
 )
 from depurate.recovery.refit import Refit, refit
 from depurate.recovery.robust import Repair, first_look, repair_entries
+from depurate.recovery.scales import repair_scales
 from depurate.recovery.settle import settle
 from depurate.recovery.soft import soft_recovery
 from depurate.recovery.surety import Surety, information
@@ -55,6 +56,7 @@ __all__ = [
     "limit_outputs",
     "refit",
     "repair_entries",
+    "repair_scales",
     "settle",
     "soft_recovery",
     "strong_outputs",

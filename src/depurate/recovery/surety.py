@@ -122,7 +122,7 @@ def named_kernels(name: str, module: nn.Module, kernels: Tensor) -> dict[str, Te
     {'fc.bias': [3.0], 'fc.weight': [[1.0, 2.0]]}
     """
     prefix, named = f"{name}." if name else "", {}
-    if module.bias is not None:
+    if getattr(module, "bias", None) is not None:
         named[f"{prefix}bias"] = kernels[..., -1].reshape(-1)
         kernels = kernels[..., :-1]
     return named | {f"{prefix}weight": kernels.reshape(module.get_parameter("weight").shape)}

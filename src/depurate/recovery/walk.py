@@ -51,6 +51,7 @@ class Recipe:
         sampling: How many patches to look at.
         repair: For `auto`: fill in, as `robust` does, the entries that do not fit where nothing can be certified.
         sparse: For both: whether the network as a whole shows sparse noise.
+        renew: Estimate all BatchNorm statistics anew, as is done with sparse noise and after soft recovery.
         thin: Multiple of the strength for layers that saw fewer patches than directions: with little strength they
             would repeat these patches and nothing else.
         only: Kernels, by the name of their layer, that soft recovery may change; None for all.
@@ -63,6 +64,7 @@ class Recipe:
     sampling: Sampling = field(default_factory=Sampling)
     repair: bool = False
     sparse: bool = False
+    renew: bool = False
     thin: float = 1.0
     only: Mapping[str, tuple[int, ...]] | None = None
 
@@ -156,7 +158,8 @@ def walk(
         for site in sites:
             started = time.perf_counter()
             if site.geometry is None:
-                outcome = _batchnorm(pair, site, lesson.artificial, recipe, renew=softened or recipe.sparse)
+                renew = softened or recipe.sparse or recipe.renew
+                outcome = _batchnorm(pair, site, lesson.artificial, recipe, renew=renew)
             else:
                 outcome = _layer(pair, anchor, site, recipe)
             # Exact recovery and filling restore what training made, its statistics with it; soft recovery does not.

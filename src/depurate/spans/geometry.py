@@ -52,7 +52,7 @@ def read_kernels(module: Module) -> Tensor:
     weight: Tensor = module.weight.detach()  # type: ignore[operator]
     groups = getattr(module, "groups", 1)
     kernels = weight.reshape(groups, weight.shape[0] // groups, -1)
-    if module.bias is not None:
+    if getattr(module, "bias", None) is not None:
         bias = module.bias.detach().reshape(groups, -1, 1)  # type: ignore[operator]
         kernels = torch.cat([kernels, bias], dim=2)
     return kernels.clone()
@@ -69,7 +69,7 @@ def write_kernels(module: Module, kernels: Tensor) -> None:
     """
     weight: nn.Parameter = module.weight  # type: ignore[assignment]
     with torch.no_grad():
-        if module.bias is not None:
+        if getattr(module, "bias", None) is not None:
             module.bias.copy_(kernels[..., -1].reshape(-1))  # type: ignore[operator]
             kernels = kernels[..., :-1]
         weight.copy_(kernels.reshape(weight.shape))

@@ -1,0 +1,107 @@
+"""Scales and shifts of normalisations that do not fit the others: found by their numbers alone, and filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from depurate.recovery.anchors import anchor_kernels
+from depurate.recovery.mixture import HitModel, Prior, fit_hits
+from depurate.recovery.robust import Repair
+from depurate.spans import read_kernels
+
+_FEWEST = 8
+_SURE = 0.5
+# A vector of entries that are nearly equal says little of how far others may be: this much of the usual at least.
+_LEAST = 0.2
+
+
+def repair_scales(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[str, Repair]:
+    """Find hit scales and shifts of a network's normalisations, and what they should be; nothing is changed.
+
+    Each vector of what was added to the anchor is centred by its median m and measured by its median deviation s. All
+    of them together show the mixture of good and hit entries (`fit_hits` on (v − m)/s); what is more likely hit than
+    not takes m. For networks that are known to hold sparse noise: healthy vectors have outliers, too.
+
+    Args:
+        model: The network.
+        anchor: State dict, may be empty.
+
+    Returns:
+        By the name of the normalisation; `kernels` has shape (1, channels, 2), scales and shifts.
+
+    >>> net = nn.Sequential(nn.BatchNorm1d(40)).requires_grad_(False)
+    >>> _ = net[0].weight.copy_(1 + 0.1 * torch.randn(40, generator=torch.Generator().manual_seed(0)))
+    >>> net[0].weight[7] = -9
+    >>> repair_scales(net, {})["0"].hits.nonzero().tolist()
+    [[0, 7, 0]]
+
+    Source: the mixture of Dempster, Laird & Rubin 1977; medians as in Huber 1981.
+    """
+    seen = {name: _Vectors.of(name, module, anchor) for name, module in _normalisations(model)}
+    if not seen:
+        return {}
+    usual = torch.cat([vectors.deviation.flatten() for vectors in seen.values()])
+    least = _LEAST * float(usual.median())
+    if least == 0:  # never trained
+        return {}
+    apart = torch.cat([vectors.apart(least).flatten() for vectors in seen.values()])
+    mixture = fit_hits(apart, torch.ones_like(apart), Prior.of(sparse=True))
+    return {name: vectors.repair(mixture, least) for name, vectors in seen.items()}
+
+
+def _normalisations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Those with one scale a channel, and enough of them to tell what is usual."""
+    for name, module in model.named_modules():
+        scales = getattr(module, "weight", None) if "norm" in type(module).__name__.lower() else None
+        if isinstance(scales, nn.Parameter) and scales.ndim == 1 and len(scales) >= _FEWEST:
+            yield name, module
+
+
+@dataclass(frozen=True, eq=False)
+class _Vectors:
+    """Scales and shifts of one normalisation, shape (1, channels, 2), with their anchor."""
+
+    received: Tensor
+    anchor: Tensor
+
+    @classmethod
+    def of(cls, name: str, module: nn.Module, anchor: Mapping[str, Tensor]) -> _Vectors:
+        received = read_kernels(module)
+        start = anchor_kernels(anchor, name, received)
+        return cls(received, torch.zeros_like(received) if start is None else start)
+
+    @property
+    def likely(self) -> Tensor:
+        """The anchor and what was added to most, m."""
+        middle = (self.received - self.anchor).median(1, keepdim=True).values
+        return self.anchor + middle
+
+    @property
+    def deviation(self) -> Tensor:
+        """Median deviation from m, s, shape (1, 1, 2)."""
+        return (self.received - self.likely).abs().median(1, keepdim=True).values / 0.6745
+
+    def apart(self, least: float) -> Tensor:
+        """(v − m)/s."""
+        return (self.received - self.likely) / self.deviation.clamp_min(least)
+
+    def repair(self, mixture: HitModel, least: float) -> Repair:
+        apart = self.apart(least)
+        probability = mixture.posterior(apart, torch.ones_like(apart))
+        hits = probability > _SURE
+        return Repair(
+            torch.where(hits, self.likely, self.received),
+            hits,
+            probability,
+            mixture.share,
+            None,
+            float(probability[hits].mean()) if bool(hits.any()) else 1.0,
+            0,
+            (mixture.core * self.deviation.clamp_min(least)).expand_as(hits),
+            self.likely,
+            self.received,
+        )
