@@ -267,12 +267,16 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
         return (_NOTHING, *remarks)
     if AWAY in found.flagged:
         return (_AWAY[found.evidence].format(size=found.away, usual=found.usual), *remarks)
+    reasons = dict.fromkeys(found.flagged, found.evidence)
     if found.evidence == "patch":
-        warps = (trigger for trigger in found.triggers if isinstance(trigger, Warp))
-        remarks = (*(_WARPED.format(name=warp.target, size=warp.size) for warp in warps), *remarks)
+        patched = {trigger.target for trigger in found.triggers if not isinstance(trigger, Warp)}
+        warps = [trigger for trigger in found.triggers if isinstance(trigger, Warp)]
+        reasons |= {warp.target: "warp" for warp in warps if warp.target not in patched}
+        also = (warp for warp in warps if warp.target in patched)
+        remarks = (*(_WARPED.format(name=warp.target, size=warp.size) for warp in also), *remarks)
     changes = ", ".join(trigger.name for trigger in found.triggers if isinstance(trigger, WholeChange))
     flagged = (
-        _REASONS[found.evidence].format(
+        _REASONS[reasons[name]].format(
             name=name, size=found.size_of(name), others=_others(found), changes=changes
         )
         for name in found.flagged
