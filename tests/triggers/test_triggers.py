@@ -402,6 +402,44 @@ def test_beside_a_patch_a_warp_is_taught_where_it_is_tiny_and_works(monkeypatch,
     assert any("warp of about 0.3 pixels" in said for said in describe_screening(found)) == taught
 
 
+@pytest.mark.parametrize(
+    ("size", "pixels", "flagged"), [(25.0, 0.8, (0, 1)), (25.0, 3.0, (0,)), (9.0, 0.8, (0,))]
+)
+def test_beside_a_doubtful_patch_a_warp_of_another_class_that_stands_out_is_taught(
+    monkeypatch, size, pixels, flagged
+):
+    """A class easy by nature may hide one that warps lead to."""
+    patches = [
+        Patch(c, torch.full((1, 16, 16), (size if c == 0 else 60.0) / 256), torch.ones(1, 16, 16))
+        for c in range(4)
+    ]
+    warps = [Warp(c, torch.full((2, 4, 4), (pixels if c == 1 else 4.0) / 2**0.5)) for c in range(4)]
+    monkeypatch.setattr(screening, "find_patches", lambda *asked: patches)
+    monkeypatch.setattr(
+        screening, "find_warps", lambda score, images, goals, *rest: [warps[c] for c in goals]
+    )
+    monkeypatch.setattr(screening, "success", lambda score, images, some: [1.0 for _ in some])
+    subject = Subject(
+        lambda images: images.flatten(1)[:, :4], torch.rand(9, 1, 32, 32), (0, 1, 2, 3), Search(), clear=False
+    )
+    found = screen(subject)
+    assert found.flagged == flagged
+    assert found.triggers == ((patches[0], warps[1]) if 1 in flagged else (patches[0],))
+    said = [line for line in describe_screening(found) if line.startswith("class 1")]
+    assert [("one small warp" in line, "patch" in line) for line in said] == [(True, False)] * (1 in flagged)
+
+
+@pytest.mark.parametrize(("followed", "flagged"), [(0.1, (2,)), (0.9, ())])
+def test_an_addition_that_the_purified_self_follows_as_well_is_easy_by_nature(monkeypatch, followed, flagged):
+    additions = tuple(Addition(c, torch.ones(1, 8, 8), *torch.zeros(2, 1, 1, 1)) for c in range(4))
+    monkeypatch.setattr(screening, "shortest_additions", lambda *asked: (additions, [0.1, 0.0, 0.95, 0.3]))
+    monkeypatch.setattr(screening, "success", lambda score, images, some: [followed for _ in some])
+    subject = Subject(Planted(False), pictures(), tuple(range(4)), Search())
+    nothing = Screening((0, 1, 2, 3), (60.0,) * 4, (), ())
+    assert screening._by_additions(subject, nothing, lambda: Planted(False)).flagged == flagged
+    assert screening._by_additions(subject, nothing, None).flagged == (2,)
+
+
 class Lone(nn.Module):
     """Fourteen classes by which of fourteen pixels is brightest; a lit corner means the last, or each the next one."""
 
