@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depurate.recovery import certain_hits, hit_kernels, hit_statistics
-from depurate.recovery.entries import fill_entries
+from depurate.recovery.entries import fill_entries, stuck_entries
 from depurate.spans import Moments
 
 SHAPES = [(1,), (2,), (10,), (64, 27), (512, 512, 3, 3)]
@@ -142,3 +142,26 @@ def test_many_hits_in_a_wide_layer_need_no_square_of_its_fan_in():
     assert bool(filled.isfinite().all())
     assert bool((filled[0, 0] == 0).all())
     assert max(event.cpu_memory_usage for event in seen.events()) < 4 * x.numel() * 8
+
+
+def test_scattered_entries_of_one_number_are_stuck():
+    values = drawn("gaussian", (40, 60))
+    mask = torch.rand(values.shape, generator=torch.Generator().manual_seed(0)) < 0.1
+    for number in (0.0, float(values.max())):
+        held = torch.where(mask, number, values)
+        assert torch.equal(stuck_entries(held), held == number)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values,
+        lambda values: torch.where(values.abs() < 0.7, 0.0, values),  # pruned
+        lambda values: (20 * values).round() / 20,  # quantised
+        lambda values: torch.cat([values[:, :-1], torch.zeros(40, 1)], 1),  # biases never trained
+        lambda values: torch.cat([values[:-3], torch.zeros(3, 60)]),  # dead kernels
+        lambda values: values.masked_fill(values > 2, torch.nan),
+    ],
+)
+def test_what_training_or_compression_made_alike_is_not_stuck(change):
+    assert not stuck_entries(change(drawn("gaussian", (40, 60)))).any()

@@ -70,3 +70,17 @@ def test_scales_without_shifts_and_what_is_no_vector_of_many():
 def test_what_was_never_trained_is_left_alone():
     assert repair_scales(nn.Sequential(nn.BatchNorm2d(16)), {}) == {}
     assert repair_scales(nn.Sequential(nn.Linear(2, 2)), {}) == {}
+
+
+def test_what_is_stuck_at_one_number_is_found_wherever_it_lies():
+    clean, net = normalised(), normalised()
+    generator = torch.Generator().manual_seed(9)
+    for parameter in net.parameters():
+        parameter[torch.rand(parameter.shape, generator=generator) < 0.1] = 0.0
+    repairs = repair_scales(net, {})
+    for name, repair in repairs.items():
+        stuck = torch.stack([net.get_submodule(name).weight == 0, net.get_submodule(name).bias == 0], 1)
+        alone = stuck & ~stuck.all(1, keepdim=True)  # a channel of nothing but zeros may be pruned
+        assert bool(repair.hits[0][alone].all())
+    assert sum(int(repair.hits.sum()) for repair in repairs.values()) < 60
+    assert not any(bool((repair.probability == 1).any()) for repair in repair_scales(clean, {}).values())

@@ -13,6 +13,9 @@ from depurate.spans import Moments
 # Magnitudes that certainly occur in trained layers, and magnitudes that certainly do not.
 _NEVER_ABSURD = 10.0
 _ALWAYS_ABSURD = 1e8
+_STUCK = 0.01
+_MOST_STUCK = 0.3
+_FEWEST_STUCK = 8
 
 
 def certain_hits(values: Tensor) -> Tensor:
@@ -39,6 +42,39 @@ def certain_hits(values: Tensor) -> Tensor:
     ordered = sizes.sort().values
     limit = min(1e3 * ordered[int(0.95 * (len(ordered) - 1))].item(), 1e5 * ordered[len(ordered) // 2].item())
     return ~finite | (values.abs().double() > min(max(limit, _NEVER_ABSURD), _ALWAYS_ABSURD))
+
+
+def stuck_entries(values: Tensor) -> Tensor:
+    """Mark entries that hold the very same number as many others do, scattered, where all the rest differ.
+
+    Memory that is stuck leaves one number in many places; training hardly gives one number twice. A number counts
+    as stuck where 1 % of the entries have it, but not along rows and columns that mostly have it (pruned channels,
+    biases never trained), and nothing does where over 30 % of all entries would or where the rest has doubles, too
+    (pruned and quantised networks).
+
+    Args:
+        values: Weights of one layer, shape (kernels, fan_in).
+
+    Returns:
+        Boolean mask of the same shape.
+
+    Example:
+        >>> weights = torch.randn(20, 50, generator=torch.Generator().manual_seed(0))
+        >>> weights[::2, ::7] = 0
+        >>> bool((stuck_entries(weights) == (weights == 0)).all())
+        True
+        >>> bool(stuck_entries((8 * weights).round()).any())
+        False
+    """
+    numbers, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    often = (counts >= max(_FEWEST_STUCK, _STUCK * values.numel())) & numbers.isfinite()
+    stuck: Tensor = often[place]
+    doubles = (counts[place] > 1) & ~stuck
+    if float(doubles.double().mean()) > _STUCK or float(stuck.double().mean()) > _MOST_STUCK:
+        return torch.zeros_like(stuck)
+    for axis in (0, 1):
+        stuck = stuck & (stuck.double().mean(axis, keepdim=True) <= 0.5)
+    return stuck
 
 
 def hit_kernels(kernels: Tensor, bias: bool) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from depurate.recovery.entries import stuck_entries
 from depurate.recovery.kriging import FIELDS, Field, Ground, predict_entries
 from depurate.recovery.mixture import HitModel, Prior, fit_hits
 from depurate.recovery.unflip import unflip, vanished
@@ -88,6 +89,8 @@ def repair_entries(
     received = kernels.reshape(-1, shape[2])
     known = (certain | ~kernels.isfinite()).reshape(-1, shape[2])
     known = known | vanished(received, known)
+    if sparse:
+        known = known | stuck_entries(received)
     start = anchor.reshape(-1, shape[2])
     weights = torch.where(known, start, received).float()
     update = weights - start.float()

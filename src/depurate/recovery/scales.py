@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.recovery.anchors import anchor_kernels
+from depurate.recovery.entries import stuck_entries
 from depurate.recovery.mixture import HitModel, Prior, fit_hits
 from depurate.recovery.robust import Repair
 from depurate.spans import read_kernels
@@ -24,7 +25,8 @@ def repair_scales(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[str, R
 
     Each vector of what was added to the anchor is centred by its median m and measured by its median deviation s. All
     of them together show the mixture of good and hit entries (`fit_hits` on (v − m)/s); what is more likely hit than
-    not takes m. For networks that are known to hold sparse noise: healthy vectors have outliers, too.
+    not takes m, as does what is stuck (`stuck_entries`). For networks that are known to hold sparse noise: healthy
+    vectors have outliers, too.
 
     Args:
         model: The network.
@@ -50,7 +52,8 @@ def repair_scales(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[str, R
         return {}
     apart = torch.cat([vectors.apart(least).flatten() for vectors in seen.values()])
     mixture = fit_hits(apart, torch.ones_like(apart), Prior.of(sparse=True))
-    return {name: vectors.repair(mixture, least) for name, vectors in seen.items()}
+    stuck = _stuck(seen)
+    return {name: vectors.repair(mixture, least, stuck[name]) for name, vectors in seen.items()}
 
 
 def _normalisations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -59,6 +62,21 @@ def _normalisations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         scales = getattr(module, "weight", None) if "norm" in type(module).__name__.lower() else None
         if isinstance(scales, nn.Parameter) and scales.ndim == 1 and len(scales) >= _FEWEST:
             yield name, module
+
+
+def _stuck(seen: dict[str, _Vectors]) -> dict[str, Tensor]:
+    """Entries of all normalisations that hold one number, by name."""
+    masks: dict[str, Tensor] = {}
+    for width in (1, 2):
+        alike = {
+            name: vectors.received[0] for name, vectors in seen.items() if vectors.received.shape[2] == width
+        }
+        if alike:
+            parts = torch.split(
+                stuck_entries(torch.cat([*alike.values()])), [len(values) for values in alike.values()]
+            )
+            masks |= {name: part[None] for name, part in zip(alike, parts, strict=True)}
+    return masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +107,9 @@ class _Vectors:
         """(v − m)/s."""
         return (self.received - self.likely) / self.deviation.clamp_min(least)
 
-    def repair(self, mixture: HitModel, least: float) -> Repair:
+    def repair(self, mixture: HitModel, least: float, stuck: Tensor) -> Repair:
         apart = self.apart(least)
-        probability = mixture.posterior(apart, torch.ones_like(apart))
+        probability = torch.where(stuck, 1.0, mixture.posterior(apart, torch.ones_like(apart)))
         hits = probability > _SURE
         return Repair(
             torch.where(hits, self.likely, self.received),
