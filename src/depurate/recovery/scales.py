@@ -47,9 +47,9 @@ def repair_scales(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[str, R
     if not seen:
         return {}
     usual = torch.cat([vectors.deviation.flatten() for vectors in seen.values()])
-    least = _LEAST * float(usual.median())
-    if least == 0:  # never trained
+    if not bool((usual > 0).any()):  # never trained
         return {}
+    least = _LEAST * float(usual[usual > 0].median())
     apart = torch.cat([vectors.apart(least).flatten() for vectors in seen.values()])
     mixture = fit_hits(apart, torch.ones_like(apart), Prior.of(sparse=True))
     stuck = _stuck(seen)
