@@ -50,7 +50,9 @@ def repair_scales(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[str, R
     if not bool((usual > 0).any()):  # never trained
         return {}
     least = _LEAST * float(usual[usual > 0].median())
-    apart = torch.cat([vectors.apart(least).flatten() for vectors in seen.values()])
+    # Vectors that were never trained are all alike, and would let the rest seem far apart.
+    moved = [vectors.apart(least)[..., vectors.deviation[0, 0] > 0].flatten() for vectors in seen.values()]
+    apart = torch.cat(moved)
     mixture = fit_hits(apart, torch.ones_like(apart), Prior.of(sparse=True))
     stuck = _stuck(seen)
     return {name: vectors.repair(mixture, least, stuck[name]) for name, vectors in seen.items()}
