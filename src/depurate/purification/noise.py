@@ -17,7 +17,8 @@ _SPARSE = 0.006
 _SURELY_SPARSE = 0.03
 # A network that tells images apart by less than this share of what it could is not well.
 _UNWELL = 0.5
-# Share of what is missing to ln(classes) that a repair wins back: noise wins 0.2 to 0.8, what is not noise 0.1 at most.
+# Share of what is missing to ln(classes) that a repair wins back: noise that costs over a point of accuracy 0.2 to 0.8,
+# what is no such noise 0.1 at most.
 _WON_BACK = 0.15
 _LITTLE_MISSING = 0.1
 _SAME_ANSWERS = 0.8
