@@ -56,6 +56,7 @@ class Walks:
         (0.001, 9.0, 1.0, 1.0, False, Verdict.NONE),  # healthy: nothing is tried
         (0.001, 0.5, 0.5, 6.0, False, Verdict.SURE),  # as large as the weights
         (0.001, 0.5, 6.0, 6.0, False, Verdict.NONE),  # its statistics alone were wrong, or the images are
+        (0.001, 0.5, 0.5, 2.0, False, Verdict.NONE),  # told apart better, but badly: images of one class, say
         (0.01, 4.0, 4.0, 8.0, False, Verdict.SURE),
         (0.01, 9.0, 9.0, 9.0, False, Verdict.POSSIBLE),  # tails or noise: nothing depends on it
         (0.001, None, 9.0, 9.0, True, Verdict.NONE),  # what is certainly damaged is all there is
@@ -120,6 +121,15 @@ def accuracy(net):
     images, labels = stripes(1000, 10_001)
     with torch.no_grad():
         return float((net(images).argmax(1) == labels).float().mean())
+
+
+def test_images_of_one_class_do_not_make_a_healthy_network_seem_noisy():
+    digits = read_digits(0)
+    suspect = train_backdoored(digits, seed=0).suspect
+    with torch.no_grad():
+        ones = digits.benign[suspect(digits.benign).argmax(1) == 1].repeat(3, 1, 1, 1)
+    result = purify(suspect, ones)
+    assert not any("show sparse noise" in warning for warning in result.record.warnings)
 
 
 @pytest.fixture

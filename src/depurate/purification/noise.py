@@ -84,7 +84,9 @@ def look_for_noise(run: Run, recipe: Recipe, *, damaged: bool) -> SparseNoise:
     # A network that gives no numbers tells nothing apart.
     least = max((told for told in (mended, 0.0 if damaged else before) if told == told), default=0.0)
     after = _told(run, repaired)
-    if after - least > _WON_BACK * max(most - least, _LITTLE_MISSING):
+    won = after - least > _WON_BACK * max(most - least, _LITTLE_MISSING)
+    # Of images of one class nothing can be told, and a network that the repair broke seems to tell more of them.
+    if won and after > _UNWELL * most:
         return SparseNoise(Verdict.SURE, share, (least, after))
     possible = stands_out and (damaged or _alike(run, repaired) > _SAME_ANSWERS)
     return SparseNoise(Verdict.POSSIBLE if possible else Verdict.NONE, share)
