@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -81,6 +82,7 @@ class Planted:
         return (labels + 1) % 10 if self.target is None else torch.full_like(labels, self.target)
 
 
+@cache
 def read(name: str, data: Path) -> Pictures:
     generator = torch.Generator().manual_seed(0)
     sets = []

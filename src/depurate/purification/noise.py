@@ -8,7 +8,7 @@ from enum import Enum
 
 from torch import nn
 
-from depurate.analysis import logits, read_scores
+from depurate.analysis import compare, logits, read_scores
 from depurate.purification.run import Run
 from depurate.recovery import Recipe, information
 
@@ -106,5 +106,4 @@ def _most(run: Run) -> float:
 def _alike(run: Run, repaired: nn.Module) -> float:
     """Share of answers that a repair left as they were: where it changes many, it broke what nothing had hit."""
     images = run.benign.some(_LOOKED_AT)
-    before, after = (logits(network, images).argmax(1) for network in (run.suspect, repaired))
-    return float((before == after).double().mean())
+    return compare(logits(run.suspect, images), logits(repaired, images)).agreement

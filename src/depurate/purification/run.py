@@ -118,7 +118,7 @@ class Run:
         return self._finished(self.benign.all(), recipe, what)
 
     def _finished(self, batches: list[Tensor], recipe: Recipe, what: str) -> Finished:
-        suspect, purified, outcomes = self._walked(batches, recipe, what)
+        suspect, purified, scales, outcomes = self._walked(batches, recipe, what)
         layers: list[LayerRecord] = []
         repaired: dict[str, LayerOutcome] = {}
         for outcome in outcomes:
@@ -126,7 +126,6 @@ class Run:
             layers.append(replace(describe(outcome), strength=used))
             if recipe.sparse and outcome.repair is not None:  # without its moments: they are large
                 repaired[outcome.site.name] = replace(outcome, moments=None)
-        scales = repair_scales(self.suspect, self.anchor) if recipe.sparse else {}
         repairs = {name: outcome.repair for name, outcome in repaired.items() if outcome.repair is not None}
         settled = self._settle(suspect, purified, repairs | scales) if repairs else {}
         moved = {
@@ -145,7 +144,7 @@ class Run:
                 else layer
                 for layer in layers
             ),
-            _of_scales(scales | {name: settled[name] for name in scales if name in settled}),
+            _of_scales({name: settled.get(name, repair) for name, repair in scales.items()}),
         )
 
     def _settle(
@@ -214,19 +213,19 @@ class Run:
     def _tried(
         self, batches: list[Tensor], recipe: Recipe, what: str, turn: tuple[int, int]
     ) -> tuple[nn.Module, nn.Module]:
-        suspect, purified, outcomes = self._walked(batches, recipe, what, turn)
+        suspect, purified, _, outcomes = self._walked(batches, recipe, what, turn)
         for _ in outcomes:
             pass
         return suspect, purified
 
     def _walked(
         self, batches: list[Tensor], recipe: Recipe, what: str, turn: tuple[int, int] = (0, 1)
-    ) -> tuple[nn.Module, nn.Module, Iterator[LayerOutcome]]:
-        """Copies of the suspect to fill and to purify, and the walk that does so, a layer at a time."""
+    ) -> tuple[nn.Module, nn.Module, dict[str, Repair], Iterator[LayerOutcome]]:
+        """Copies of the suspect to fill and to purify, scales repaired in it, and the walk, a layer at a time."""
         suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
-        if recipe.sparse:
-            for name, repair in repair_scales(self.suspect, self.anchor).items():
-                write_kernels(purified.get_submodule(name), repair.kernels)
+        scales = repair_scales(self.suspect, self.anchor) if recipe.sparse else {}
+        for name, repair in scales.items():
+            write_kernels(purified.get_submodule(name), repair.kernels)
         before, layers = turn[0] * len(self.sites), turn[1] * len(self.sites)
 
         def outcomes() -> Iterator[LayerOutcome]:
@@ -235,7 +234,7 @@ class Run:
                 yield outcome
                 self.progress(what, done, layers)
 
-        return suspect, purified, outcomes()
+        return suspect, purified, scales, outcomes()
 
     def _lesson(self, batches: list[Tensor]) -> Lesson:
         if not self.triggers:

@@ -10,6 +10,7 @@ from math import inf
 from operator import or_
 
 import torch
+from torch import Tensor
 
 from depurate.triggers.additions import WORKS, shortest_additions
 from depurate.triggers.effort import effort_on
@@ -156,9 +157,9 @@ def _with_warps(subject: Subject, found: Screening, step: Step) -> Screening:
     sizes = sizes_of(warps, success(subject.score, images, warps), inf)
 
     def stand_out(sizes: Sequence[float]) -> list[bool]:
-        far = outliers([min(size, _WIDEST_WARP * images.shape[3]) for size in sizes])
-        tiny = [size < _TINY_WARP * images.shape[3] for size in sizes]
-        return [(tiny if goal in found.flagged else far)[place] for place, goal in enumerate(goals)]
+        marks = zip(goals, sizes, _outlying_warps(sizes, images), strict=True)
+        tiny = _TINY_WARP * images.shape[3]
+        return [size < tiny if goal in found.flagged else outlying for goal, size, outlying in marks]
 
     shown = flagged(found, compress(warps, stand_out(sizes)), "patch")
     warped = in_whole(subject, shown, find_warps, dict(zip(goals, sizes, strict=True)), stand_out, 1)
@@ -175,13 +176,8 @@ def _by_squares(subject: Subject, found: Screening, step: Step) -> Screening:
 def _by_warps(subject: Subject, found: Screening, step: Step) -> Screening:
     images, count = subject.shown, len(subject.classes)
     warps = find_warps(subject.score, images, subject.goals, subject.search, step)
-    widest = _WIDEST_WARP * images.shape[3]
-    worked = success(subject.score, images, warps)
-
-    def stand_out(sizes: Sequence[float]) -> list[bool]:
-        return outliers([min(size, widest) for size in sizes])
-
-    sizes = sizes_of(warps, worked, widest)
+    sizes = sizes_of(warps, success(subject.score, images, warps), inf)
+    stand_out = partial(_outlying_warps, images=images)
     # Classes are compared among themselves, what leads away from all of them with all.
     for compared, chosen in ((count, slice(count)), (len(warps), slice(count, None))):
         marks = stand_out(sizes[:compared])
@@ -190,6 +186,11 @@ def _by_warps(subject: Subject, found: Screening, step: Step) -> Screening:
             among = dict(zip(subject.goals[:compared], sizes, strict=False))
             return in_whole(subject, found, find_warps, among, stand_out, 1)
     return found
+
+
+def _outlying_warps(sizes: Sequence[float], images: Tensor) -> list[bool]:
+    """Mark the warps that are far smaller than the others, of which none counts as wider than `_WIDEST_WARP`."""
+    return outliers([min(size, _WIDEST_WARP * images.shape[3]) for size in sizes])
 
 
 def _by_additions(subject: Subject, found: Screening, purified: Callable[[], Score] | None) -> Screening:
