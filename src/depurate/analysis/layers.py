@@ -67,8 +67,13 @@ def brought_up(record: LayerRecord, outcome: LayerOutcome, note: str) -> LayerRe
         A new record. Its spectrum is that of before.
     """
     if outcome.repair is not None:
-        record = replace(record, contaminated=int(outcome.hits.sum()), noise=_noise(outcome))
-    return replace(record, moved=_moved(outcome), residuals=_histogram(outcome), notes=(*record.notes, note))
+        record = replace(
+            record,
+            contaminated=int(outcome.hits.sum()),
+            noise=_noise(outcome),
+            residuals=_histogram(outcome),
+        )
+    return replace(record, moved=_moved(outcome), notes=(*record.notes, note))
 
 
 def _noise(outcome: LayerOutcome) -> NoiseEstimate | None:

@@ -33,6 +33,7 @@ from depurate.recovery import (
     first_look,
     hit_kernels,
     hit_statistics,
+    renew_statistics,
     repair_scales,
     settle,
     walk,
@@ -45,9 +46,11 @@ _LOOKED_AT = 1 << 25
 
 _SETTLED = (
     "then settled together with the other layers, within what each leaves open, to where the network is surest of its "
-    "answers to the benign images: {more:,} entries more were taken for hit, {fewer:,} fewer, and the values of all "
-    "that are replaced were chosen anew"
+    "answers to the benign images and its normalisations, if any, meet what they kept of training: {more:,} entries "
+    "more were taken for hit, {fewer:,} fewer, and the values of all that are replaced were chosen anew"
 )
+
+_ONCE_MORE = "measured once more after the layers were settled"
 
 _SCALES = (
     "scales and shifts of normalisations: {found:,} of {size:,} do not fit the others and were replaced, all others "
@@ -120,27 +123,21 @@ class Run:
     def _finished(self, batches: list[Tensor], recipe: Recipe, what: str) -> Finished:
         suspect, purified, scales, outcomes = self._walked(batches, recipe, what)
         layers: list[LayerRecord] = []
-        repaired: dict[str, LayerOutcome] = {}
+        walked: dict[str, LayerOutcome] = {}
         for outcome in outcomes:
             used = recipe.strength_on(outcome.moments) if outcome.method == "soft" else None
             layers.append(replace(describe(outcome), strength=used))
-            if recipe.sparse and outcome.repair is not None:  # without its moments: they are large
-                repaired[outcome.site.name] = replace(outcome, moments=None)
-        repairs = {name: outcome.repair for name, outcome in repaired.items() if outcome.repair is not None}
+            if recipe.sparse:  # without their moments: they are large
+                walked[outcome.site.name] = replace(outcome, moments=None)
+        repairs = {name: outcome.repair for name, outcome in walked.items() if outcome.repair is not None}
         settled = self._settle(suspect, purified, repairs | scales) if repairs else {}
-        moved = {
-            name: replace(
-                outcome, purified=settled[name].kernels, hits=settled[name].hits, repair=settled[name]
-            )
-            for name, outcome in repaired.items()
-            if name in settled
-        }
+        fresh = renew_statistics(purified, self.sites, batches) if settled else {}
         return Finished(
             suspect,
             purified,
             tuple(
-                brought_up(layer, moved[layer.name], _how_settled(repaired[layer.name], moved[layer.name]))
-                if layer.name in moved
+                _settled(layer, walked[layer.name], settled.get(layer.name), fresh.get(layer.name))
+                if recipe.sparse
                 else layer
                 for layer in layers
             ),
@@ -276,9 +273,17 @@ class Run:
         return tuple(seen)
 
 
-def _how_settled(before: LayerOutcome, after: LayerOutcome) -> str:
+def _settled(
+    layer: LayerRecord, before: LayerOutcome, repair: Repair | None, statistics: Tensor | None
+) -> LayerRecord:
+    """The record of a layer after settling, which may have changed its repair, or its statistics."""
+    if statistics is not None:
+        return brought_up(layer, replace(before, purified=statistics), _ONCE_MORE)
+    if repair is None:
+        return layer
+    after = replace(before, purified=repair.kernels, hits=repair.hits, repair=repair)
     more, fewer = (int(found.sum()) for found in (after.hits & ~before.hits, before.hits & ~after.hits))
-    return _SETTLED.format(more=more, fewer=fewer)
+    return brought_up(layer, after, _SETTLED.format(more=more, fewer=fewer))
 
 
 def _of_scales(repairs: Mapping[str, Repair]) -> tuple[str, ...]:

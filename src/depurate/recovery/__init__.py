@@ -1,7 +1,7 @@
 """Recovery of contaminated layers: exact (l1 on a span), soft (closed form), robust (hit entries), the walk."""
 
 from depurate.recovery.anchors import anchor_kernels
-from depurate.recovery.batchnorm import batch_statistics
+from depurate.recovery.batchnorm import batch_statistics, renew_statistics
 from depurate.recovery.entries import certain_hits, hit_kernels, hit_statistics
 from depurate.recovery.exact import ExactFit, exact_recovery
 from depurate.recovery.lesson import Lesson
@@ -55,6 +55,7 @@ __all__ = [
     "information",
     "limit_outputs",
     "refit",
+    "renew_statistics",
     "repair_entries",
     "repair_scales",
     "settle",

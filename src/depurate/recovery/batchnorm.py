@@ -69,6 +69,43 @@ def batch_statistics(model: nn.Module, site: Site, batches: list[Tensor]) -> tup
         return statistics_of_passes(passes, site)
 
 
+def renew_statistics(model: nn.Module, sites: tuple[Site, ...], batches: list[Tensor]) -> dict[str, Tensor]:
+    """Estimate all running statistics of a network anew, in place and in forward order.
+
+    Args:
+        model: Evaluation mode.
+        sites: From `spans.find_sites`.
+        batches: Benign images.
+
+    Returns:
+        Means and variances by the name of the layer, shape (1, 2, channels).
+
+    Example:
+        >>> net = nn.Sequential(nn.BatchNorm1d(1)).eval()
+        >>> site = Site("0", "BatchNorm1d", None, 1, 1)
+        >>> renew_statistics(net, (site,), [torch.tensor([[1.0], [3.0]])])["0"].flatten().tolist()
+        [2.0, 2.0]
+        >>> net[0].running_mean.item()
+        2.0
+    """
+    sites = tuple(site for site in sites if site.geometry is None)
+    found: dict[str, Tensor] = {}
+    with Passes(model, sites, batches) as passes:
+        for site in sites:
+            module = model.get_submodule(site.name)
+            fresh = torch.stack(statistics_of_passes(passes, site)).to(module.get_buffer("running_mean"))
+            write_statistics(module, fresh)
+            found[site.name] = fresh[None]
+    return found
+
+
+def write_statistics(module: nn.Module, statistics: Tensor) -> None:
+    """Write means and variances, shape (2, channels), into a normalisation."""
+    with torch.no_grad():
+        module.get_buffer("running_mean").copy_(statistics[0])
+        module.get_buffer("running_var").copy_(statistics[1])
+
+
 def statistics_of_passes(passes: Passes, site: Site, skipped: Collection[int] = ()) -> tuple[Tensor, Tensor]:
     """Measure as `batch_statistics` does, on passes that may go on afterwards.
 

@@ -89,8 +89,8 @@ def repair_entries(
     received = kernels.reshape(-1, shape[2])
     known = (certain | ~kernels.isfinite()).reshape(-1, shape[2])
     known = known | vanished(received, known)
-    if sparse:
-        known = known | stuck_entries(received)
+    stuck = stuck_entries(received) if sparse else torch.zeros_like(known)
+    known = known | stuck
     start = anchor.reshape(-1, shape[2])
     weights = torch.where(known, start, received).float()
     update = weights - start.float()
@@ -115,6 +115,7 @@ def repair_entries(
     found = _Search(update, known, ground, places, harmless, sparse, anchored).run()
     predicted = start + found.predicted.to(start)
     restored, single = unflip(received[found.hits], predicted[found.hits], found.scales[found.hits])
+    single &= ~stuck[found.hits]  # zero is one bit away from the smallest numbers
     if sparse:  # among many hits of other kinds some are one bit away from a fitting word by chance
         single &= known[found.hits]
     likely, spread = predicted.clone(), found.scales.clone()

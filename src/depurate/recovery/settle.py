@@ -65,10 +65,10 @@ def settle(
         return {}
     sure = Surety.of(model, batches, read, received)
     layers = _descended(weigh(opened, sure, _set_out(sure)), sure)
-    if not sure.worth(sure.answers(_parameters(layers))) > sure.worth(sure.start):  # also where it is NaN
+    if not sure.cost(_parameters(layers)) < sure.cost({}):  # also where it is NaN
         return {}
     for layer in layers:
-        write_kernels(layer.module, layer.kernels().detach())
+        write_kernels(model.get_submodule(layer.name), layer.kernels().detach())
     return {layer.name: layer.settled() for layer in layers}
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from depurate.recovery.witness import Witness, images_at_once, listening
+
 _HISTORY = 10
 
 
@@ -38,13 +40,15 @@ class Surety:
     """Σ H(f(x_i)) − N min(H(mean f), c) over benign images x_i, f with some parameters replaced.
 
     H(mean f) counts no more than c: it only keeps answers from becoming all alike, whatever classes the images show.
+    What a `Witness` says is added, where the network has normalisations that kept something of training.
 
     Attributes:
-        model: Evaluation mode, not changed.
+        model: Evaluation mode, or from `listening`; not changed.
         batches: Benign images.
         read: Takes the scores, shape (n, classes), from what the network returns.
         start: Answers of the network as it is.
         other: Answers of another network that may be more varied, or None.
+        witness: Or None.
 
     Source: entropy minimisation as in Grandvalet & Bengio 2004 and Wang et al. 2021 (Tent).
     """
@@ -54,6 +58,7 @@ class Surety:
     read: Callable[[object], Tensor]
     start: Answers
     other: Answers | None = None
+    witness: Witness | None = None
 
     @classmethod
     def of(
@@ -63,14 +68,21 @@ class Surety:
         read: Callable[[object], Tensor],
         other: nn.Module | None = None,
     ) -> Surety:
-        """Look at the network as it is, and at another that may give more varied answers.
+        """Look at the network as it is, and at another that may give more varied answers and kept its statistics.
 
         >>> sure = Surety.of(nn.Identity(), [4 * torch.eye(2)], lambda scores: scores)
         >>> round(sure.start.entropy, 2), round(sure.start.variety, 2)
         (0.09, 0.69)
         """
         compared = None if other is None else _answers(other, batches, read, {})
-        return cls(model, batches, read, _answers(model, batches, read, {}), compared)
+        heard = None if other is None else listening(model, other)
+        if heard is None:
+            return cls(model, batches, read, _answers(model, batches, read, {}), compared)
+        model, witness = heard
+        images = torch.cat(batches)
+        parts = -(-len(images) // images_at_once(model, witness, images[:2]))
+        batches = [*images.chunk(min(parts, len(images) // 2))]
+        return cls(model, batches, read, _answers(model, batches, read, {}), compared, witness)
 
     @property
     def cap(self) -> float:
@@ -87,14 +99,36 @@ class Surety:
     def pull(self, parameters: Callable[[], dict[str, Tensor]]) -> Tensor:
         """The value at `parameters()`; gradients are added to what these are made of, a batch at a time."""
         with torch.no_grad():
-            now = self.answers(parameters())
-        count = sum(len(batch) for batch in self.batches)
-        # d(−N H(mean f)) / df(x_i) = log(mean f) + 1, of which the 1 moves nothing: answers sum to one.
-        price = now.mean.clamp_min(1e-12).log() * (now.variety < self.cap)
+            now = None if len(self.batches) == 1 else self.answers(parameters())
+        strain = 0.0
         for batch in self.batches:
-            logs = self.read(functional_call(self.model, parameters(), (batch,))).log_softmax(1)
-            (logs.exp() * (price - logs)).sum().backward()  # type: ignore[no-untyped-call]
-        return torch.tensor(-count * self.worth(now))
+            scores = self.read(functional_call(self.model, parameters(), (batch,)))
+            now = now or _answers_of(scores.detach())
+            # d(−N H(mean f)) / df(x_i) = log(mean f) + 1, of which the 1 moves nothing: answers sum to one.
+            price = now.mean.clamp_min(1e-12).log() * (now.variety < self.cap)
+            logs = scores.log_softmax(1)
+            pull = (logs.exp() * (price - logs)).sum()
+            if self.witness is not None:
+                seen = self.witness.strain() * (len(batch) / self.count)
+                pull, strain = pull + seen, strain + seen.item()
+            pull.backward()  # type: ignore[no-untyped-call]
+        assert now is not None
+        return torch.tensor(strain - self.count * self.worth(now))
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return sum(len(batch) for batch in self.batches)
+
+    @torch.no_grad()
+    def cost(self, parameters: dict[str, Tensor]) -> float:
+        """The value, no gradient."""
+        strain, scores = 0.0, []
+        for batch in self.batches:
+            scores.append(self.read(functional_call(self.model, parameters, (batch,))))
+            if self.witness is not None:
+                strain += self.witness.strain().item() * len(batch) / self.count
+        return strain - self.count * self.worth(_answers_of(torch.cat(scores)))
 
     def worth(self, answers: Answers) -> float:
         """How well the images are told apart, with no more variety than c."""
@@ -150,6 +184,11 @@ def _answers(
     model: nn.Module, batches: list[Tensor], read: Callable[[object], Tensor], parameters: dict[str, Tensor]
 ) -> Answers:
     with torch.no_grad():
-        scores = torch.cat([read(functional_call(model, parameters, (batch,))) for batch in batches])
+        return _answers_of(
+            torch.cat([read(functional_call(model, parameters, (batch,))) for batch in batches])
+        )
+
+
+def _answers_of(scores: Tensor) -> Answers:
     logs = scores.log_softmax(1)
     return Answers(float(-(logs.exp() * logs).sum(1).mean()), logs.exp().mean(0))

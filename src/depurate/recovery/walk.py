@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.recovery.anchors import anchor_kernels
-from depurate.recovery.batchnorm import statistics_of_passes, unlike_measured
+from depurate.recovery.batchnorm import statistics_of_passes, unlike_measured, write_statistics
 from depurate.recovery.entries import fill_entries, hit_kernels, hit_statistics
 from depurate.recovery.exact import ExactFit, exact_recovery
 from depurate.recovery.lesson import Lesson
@@ -317,14 +317,8 @@ def _batchnorm(
         purified=fresh if renew else torch.where(hits, fresh, received),
         hits=hits,
     )
-    _write_statistics(module, outcome.purified)
+    write_statistics(module, outcome.purified[0])
     if hits.any():  # the suspect needs usable statistics too, or its outputs are no targets
         usable = torch.where(hits, outcome.purified, received)
-        _write_statistics(pair.suspect.get_submodule(site.name), usable)
+        write_statistics(pair.suspect.get_submodule(site.name), usable[0])
     return outcome
-
-
-def _write_statistics(module: nn.Module, statistics: Tensor) -> None:
-    with torch.no_grad():
-        module.running_mean.copy_(statistics[0, 0])  # type: ignore[operator]
-        module.running_var.copy_(statistics[0, 1])  # type: ignore[operator]

@@ -119,8 +119,8 @@ class Moments:
         floor = GRAM_ROUNDING[torch.float32] * torch.linalg.matrix_norm(gram)
         shifted = gram.clone()
         shifted.diagonal().sub_(floor * max(1.0, (patches or self.count) / self.count))
-        # On the CPU: a GPU takes twenty times as long for these pivots.
-        factor, pivots = torch.linalg.ldl_factor(shifted.cpu())
+        # On the CPU: a GPU takes twenty times as long for these pivots. A pivot may be zero: it is not above zero.
+        factor, pivots, _ = torch.linalg.ldl_factor_ex(shifted.cpu())
         # Blocks of two, which negative pivots mark, have one eigenvalue of either sign.
         single = pivots > 0
         above = int((factor.diagonal()[single] > 0).sum()) + int((~single).sum()) // 2

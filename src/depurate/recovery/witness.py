@@ -1,0 +1,129 @@
+"""What normalisations kept of training, as witnesses of the weights before them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from depurate.recovery.entries import hit_statistics
+
+# How far clean networks are from what they kept: in deviations, and in logarithms of deviations.
+_MEANS, _DEVIATIONS = 0.1, 0.15
+# Beyond this many of those, a channel's own statistics may be what is hit, and count ever less.
+_DOUBTED = 2.0
+_DEAD = 1e-6
+# Numbers kept for a gradient, for each that reaches a normalisation; and the most kept at once.
+_KEPT, _AT_ONCE = 4, 400_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """Means and variances that normalisations kept of training, to be compared with those of what reaches them.
+
+    Hit weights change what reaches the next normalisation, in mean m and variance v; what it kept, m' and v', says
+    what that was. Where most of those are as training left them, right weights are those that
+
+        Σ_c ρ((m_c − m'_c) / (σ √v'_c)) + ρ(log √(v_c / v'_c) / τ),    ρ(u) = κ log(1 + u²/2κ),
+
+    is small for; ρ because statistics may be hit, too.
+
+    Attributes:
+        kept: m' and v', shape (2, channels), by the name of the normalisation.
+        heard: What reached it last, filled in by a network from `listening`.
+
+    Source: synthesis of images by these statistics, Yin et al. 2020 (DeepInversion), here turned to the weights; ρ of
+    Student's distribution, Lange, Little & Taylor 1989.
+    """
+
+    kept: Mapping[str, Tensor]
+    heard: dict[str, Tensor]
+
+    def strain(self) -> Tensor:
+        """The sum over all normalisations, differentiable.
+
+        >>> net = nn.Sequential(nn.BatchNorm1d(1)).eval()
+        >>> _, witness = listening(net, net)
+        >>> witness.heard["0"] = torch.tensor([[-1.0], [1.0]]) / 2**0.5
+        >>> round(float(witness.strain()), 6)
+        0.0
+        """
+        parts = [_strain(self.heard[name], *kept) for name, kept in self.kept.items() if name in self.heard]
+        return torch.stack(parts).sum()
+
+
+def listening(model: nn.Module, received: nn.Module) -> tuple[nn.Module, Witness] | None:
+    """A copy of a network whose normalisations use what reaches them, not what they kept, and are heard.
+
+    Args:
+        model: Evaluation mode.
+        received: Of the same architecture, with the statistics that training left.
+
+    Returns:
+        The copy and the witness, or None where no normalisation kept anything.
+    """
+    kept = {name: statistics for name, statistics in _statistics(received).items() if statistics is not None}
+    if not kept:
+        return None
+    own = copy.deepcopy(model)
+    witness = Witness(kept, {})
+    for name in kept:
+        module = own.get_submodule(name).train()
+        module.momentum = 0.0  # type: ignore[assignment]
+
+        def hear(_: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
+            witness.heard[name] = inputs[0]
+
+        module.register_forward_pre_hook(hear)
+    return own, witness
+
+
+def images_at_once(model: nn.Module, witness: Witness, image: Tensor) -> int:
+    """How many images fit into memory with all that a gradient needs.
+
+    Args:
+        model: From `listening`.
+        witness: From there, too.
+        image: Two images, shape (2, c, h, w).
+
+    Returns:
+        Two at least.
+    """
+    with torch.no_grad():
+        model(image)
+    numbers = sum(heard.numel() for heard in witness.heard.values()) // len(image)
+    return max(2, _AT_ONCE // max(1, _KEPT * numbers))
+
+
+def _statistics(model: nn.Module) -> dict[str, Tensor | None]:
+    found: dict[str, Tensor | None] = {}
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.modules.batchnorm._BatchNorm) or module.running_mean is None:
+            continue
+        assert module.running_var is not None
+        kept = torch.stack([module.running_mean, module.running_var])
+        usable = ~hit_statistics(*kept).any(0) & (kept[1] > 0)
+        # What is no number says nothing: infinite variance is what nothing differs from.
+        found[name] = torch.where(usable, kept, torch.inf) if bool(usable.any()) else None
+    return found
+
+
+def _strain(heard: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    axes = [0, *range(2, heard.ndim)]
+    usable = variance.isfinite()
+    usable = usable & (variance > _DEAD * variance[usable].median())
+    now, spread = heard.mean(axes)[usable], heard.var(axes)[usable]
+    mean, variance = mean[usable], variance[usable]
+    chance = 1 / len(heard)
+    means = (now - mean) / (variance * (_MEANS**2 + chance)).sqrt()
+    ratios = (spread / variance + _DEAD).log() / 2 / (_DEVIATIONS**2 + chance) ** 0.5
+    return _doubting(means).sum() + _doubting(ratios).sum()
+
+
+def _doubting(apart: Tensor) -> Tensor:
+    """ρ."""
+    least = _DOUBTED**2
+    return least * torch.log1p(apart.square() / (2 * least))
