@@ -56,6 +56,13 @@ def walks(received, repaired, without, anchor):
     return Walks({"weight": torch.zeros(1)} if anchor else {}, done, other, undone)
 
 
+def test_where_no_weight_was_replaced_statistics_are_not_renewed_either():
+    run = walks(received=3.0, repaired=3.0, without=3.0, anchor=False)
+    kept, said = unharmed(run, SPARSE, run.with_anchor)
+    assert kept is run.undone
+    assert said == ("in the end no weight was taken for hit by sparse noise: none was replaced",)
+
+
 @pytest.mark.parametrize("anchor", [True, False])
 def test_a_repair_that_helps_is_kept(anchor):
     run = walks(received=2.0, repaired=5.0, without=9.0, anchor=anchor)

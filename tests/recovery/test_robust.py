@@ -87,6 +87,15 @@ def test_nan_and_stuck_cells_are_filled_from_the_rest():
     assert (found.hits & stuck.mask).sum() > 0.95 * stuck.mask.sum()
 
 
+def test_what_is_stuck_at_zero_is_predicted_and_not_taken_for_one_bit_from_the_smallest_numbers():
+    clean, start, moments = layer()
+    stuck = Stuck(0.1, at="zero").apply(clean, 2)
+    found = repair_entries(stuck.values, start, moments, nothing(clean))
+    assert torch.equal(found.hits, stuck.mask) and found.unflipped == 0
+    assert (found.spread[found.hits] > 0).all()
+    assert (found.kernels - clean).norm() < 0.5 * (stuck.values - clean).norm()
+
+
 def test_dual_moments_serve_as_well():
     clean, start, moments = layer()
     few = Moments(100, None, None, moments.rows[:, :100], None)

@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from depurate.recovery import soft_recovery
 from depurate.spans import Moments, Sampling, find_sites, measure, span_of
+from depurate.spans.moments import GRAM_ROUNDING
 
 EVERYTHING = Sampling(least=10**9)
 
@@ -256,3 +257,14 @@ def test_wide_layers_in_blocks_and_chunks_give_the_moments_of_all_patches():
     x = torch.cat([images, torch.ones(2500, 1)], 1).double()
     torch.testing.assert_close(moments.gram[0], x.mT @ x / 2500, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(moments.gram, moments.gram.mT)
+
+
+def test_a_pivot_of_exactly_zero_is_no_positive_one():
+    rounding = GRAM_ROUNDING[torch.float32]
+    floor = rounding
+    for _ in range(9):  # the shift itself: E[x̃x̃ᵀ] less it is exactly singular
+        floor = rounding * float(torch.linalg.matrix_norm(torch.diag(torch.tensor([1.0, floor])).double()))
+    gram = torch.diag(torch.tensor([1.0, floor], dtype=torch.float64))[None]
+    moments = Moments(100, gram, None, torch.zeros(1, 10, 2), None)
+    assert not moments.surely_wider(0, 0.75)
+    assert moments.surely_wider(0, 0.4)

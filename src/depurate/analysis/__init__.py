@@ -1,7 +1,7 @@
 """Before and after recovery: noise analysis, agreement on benign images, the account of each layer, failure signs."""
 
 from depurate.analysis.agreement import compare, logits, read_scores, scored_by
-from depurate.analysis.layers import brought_up, describe
+from depurate.analysis.layers import brought_up, describe, with_mended
 from depurate.analysis.noise import TensorFinding, inspect_state
 from depurate.analysis.signatures import thin_ground, unlike_training, unrelated_anchor
 
@@ -17,4 +17,5 @@ __all__ = [
     "thin_ground",
     "unlike_training",
     "unrelated_anchor",
+    "with_mended",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -74,6 +75,33 @@ def brought_up(record: LayerRecord, outcome: LayerOutcome, note: str) -> LayerRe
             residuals=_histogram(outcome),
         )
     return replace(record, moved=_moved(outcome), notes=(*record.notes, note))
+
+
+def with_mended(layers: tuple[LayerRecord, ...], mended: Mapping[str, Tensor]) -> tuple[LayerRecord, ...]:
+    """Records that tell of running statistics replaced before the walk.
+
+    Args:
+        layers: Of all layers.
+        mended: Which were replaced, shape (2, channels), by the name of the layer.
+
+    Returns:
+        New records.
+    """
+    return tuple(_mended(layer, mended[layer.name]) if layer.name in mended else layer for layer in layers)
+
+
+def _mended(record: LayerRecord, mask: Tensor) -> LayerRecord:
+    hit, size = int(mask.sum()), mask.numel()
+    note = f"{hit:,} of {size:,} running statistics contradict the benign images: estimated anew on these"
+    if record.method == "none":
+        note += ", all others returned bit for bit"
+    return replace(
+        record,
+        method="statistics",
+        contaminated=max(hit, record.contaminated),
+        guarantee=Guarantee.APPROXIMATE,
+        notes=(note, *record.notes),
+    )
 
 
 def _noise(outcome: LayerOutcome) -> NoiseEstimate | None:

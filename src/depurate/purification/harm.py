@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from depurate.analysis import read_scores
@@ -20,6 +21,8 @@ _AS_RECEIVED = (
     "help"
 )
 
+_NOTHING_HIT = "in the end no weight was taken for hit by sparse noise: none was replaced"
+
 
 def unharmed(run: Run, recipe: Recipe, done: Finished) -> tuple[Finished, tuple[str, ...]]:
     """Keep a repair, or make it without the anchor, or undo it: whichever answers tell the images apart best.
@@ -35,6 +38,10 @@ def unharmed(run: Run, recipe: Recipe, done: Finished) -> tuple[Finished, tuple[
     Returns:
         What is to be kept, and what the user must know of it.
     """
+    undone = replace(recipe, method="auto", repair=False, sparse=False)
+    if recipe.sparse and _same_parameters(done):
+        # New statistics without anything replaced would change a network that may be healthy.
+        return run.final(undone, "putting statistics back"), (_NOTHING_HIT,)
     certain = any(layer.guarantee in (Guarantee.EXACT, Guarantee.PARTIAL) for layer in done.layers)
     if not recipe.sparse or not run.benign.held_back or certain:
         return done, ()
@@ -50,6 +57,10 @@ def unharmed(run: Run, recipe: Recipe, done: Finished) -> tuple[Finished, tuple[
         without = told(other.purified)
         if without > before:
             return other, (_WITHOUT_ANCHOR.format(before=before, after=after, other=without),)
-    undone = replace(recipe, method="auto", repair=False, sparse=False)
     said = _AS_RECEIVED.format(before=before, after=after)
     return run.final(undone, "putting back what was repaired"), (said,)
+
+
+def _same_parameters(done: Finished) -> bool:
+    pairs = zip(done.suspect.parameters(), done.purified.parameters(), strict=True)
+    return all(torch.equal(before, after) for before, after in pairs)

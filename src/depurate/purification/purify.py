@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from torch import Tensor, nn
 
-from depurate.analysis import logits, thin_ground
+from depurate.analysis import logits, thin_ground, with_mended
 from depurate.errors import InputError
 from depurate.purification.backdoor import Watch, record_search
 from depurate.purification.distillation import Distillation
@@ -30,9 +30,14 @@ from depurate.purification.quick import laid_out
 from depurate.purification.refining import refine
 from depurate.purification.result import PurifyResult
 from depurate.purification.run import Progress, Run
-from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord, Recipe
+from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord, Recipe, mend_contradicted
 from depurate.spans import Sampling, find_sites
 from depurate.triggers import Search
+
+_MENDED = (
+    "{hit:,} running statistics of normalisations contradict the benign images, where all others fit ({names}): they "
+    "were estimated anew, and all else was done with these"
+)
 
 METHODS = ("auto", "exact", "soft", "robust")
 
@@ -101,19 +106,23 @@ def purify(
             "the network has no convolution or dense layer that these images reach: nothing to recover"
         )
     logits(working, [benign.images[:2]])  # no class scores: better found out before the work than after
+    damaged = damage or bool(filled)
+    # Where there is other damage the walk sees to statistics, too.
+    mended = {} if damaged or method != "auto" else mend_contradicted(working, sites, benign.to_try())
     run = Run(working, origin, sites, benign, progress or _silent)
     recipe_at = partial(Recipe, method, rounding=rounding_of(model), sampling=Sampling(seed=seed))
     watch = Watch.of(benign.images, Search(seed=seed), run.progress)
-    plan = make_plan(run, watch, method, strength, recipe_at, damaged=damage or bool(filled))
+    plan = make_plan(run, watch, method, strength, recipe_at, damaged=damaged)
     done, run, left = finish(plan, watch)
     if distil:
         plan, done, left = refine(plan, run, done, left, watch, Distillation(seed=seed))
+    layers = with_mended(done.layers, mended)
     record = PurifyRecord(
         method=method,
-        guarantee=_weakest(done.layers),
+        guarantee=_weakest(layers),
         anchor="given" if anchor is not None else "unknown (zero)",
         images=len(benign.images),
-        layers=done.layers,
+        layers=layers,
         agreement=_agreement(plan),
         trials=plan.trials,
         untouched=uncovered(working, done.purified, sites),
@@ -121,6 +130,7 @@ def purify(
             *plan.warnings,
             *left,
             *filled,
+            *_of_mended(mended),
             *done.remarks,
             *run.signatures(done.purified if plan.recipe.repairs else done.suspect),
             *thin_ground(done.layers),
@@ -131,6 +141,13 @@ def purify(
         search=record_search(plan.screening),
     )
     return PurifyResult(like_the_original(model, done.purified), record)
+
+
+def _of_mended(mended: Mapping[str, Tensor]) -> tuple[str, ...]:
+    if not mended:
+        return ()
+    names = ", ".join([*mended][:3]) + (", ..." if len(mended) > 3 else "")
+    return (_MENDED.format(hit=sum(int(mask.sum()) for mask in mended.values()), names=names),)
 
 
 def _check(method: str, strength: float | None, *, distil: bool) -> None:

@@ -2,6 +2,7 @@
 
 from depurate.recovery.anchors import anchor_kernels
 from depurate.recovery.batchnorm import batch_statistics, renew_statistics
+from depurate.recovery.contradicted import mend_contradicted
 from depurate.recovery.entries import certain_hits, hit_kernels, hit_statistics
 from depurate.recovery.exact import ExactFit, exact_recovery
 from depurate.recovery.lesson import Lesson
@@ -54,6 +55,7 @@ __all__ = [
     "hit_statistics",
     "information",
     "limit_outputs",
+    "mend_contradicted",
     "refit",
     "renew_statistics",
     "repair_entries",
