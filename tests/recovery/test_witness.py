@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from depurate.recovery import Repair, mend_contradicted, settle
+from depurate.recovery import Repair, Surety, mend_contradicted, settle, surety
 from depurate.recovery.witness import Witness, images_at_once, listening
 from depurate.spans import find_sites, read_kernels, write_kernels
 
@@ -150,3 +150,18 @@ def test_where_weights_are_hit_statistics_are_left():
 def test_a_network_without_normalisations_has_nothing_to_mend():
     net, images = nn.Sequential(nn.Linear(2, 2)).requires_grad_(False), torch.zeros(4, 2)
     assert mend_contradicted(net, find_sites(net, images[:2]), [images]) == {}
+
+
+def test_no_batch_is_too_small_for_its_own_statistics(monkeypatch):
+    monkeypatch.setattr(surety, "images_at_once", lambda *_: 3)
+    net = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)).eval()
+    sure = Surety.of(net, [torch.randn(7, 3)], scores, net)
+    assert sorted(map(len, sure.batches)) == [2, 2, 3]
+    assert math.isfinite(sure.cost({}))
+
+
+def test_normalisations_that_nothing_reaches_say_nothing():
+    net = nn.Sequential(nn.Linear(3, 2))
+    net.register_module("unused", nn.BatchNorm1d(2))
+    net.forward = lambda images: net[0](images)
+    assert strain(net.eval(), net, torch.zeros(4, 3)) == 0

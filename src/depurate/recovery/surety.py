@@ -81,7 +81,7 @@ class Surety:
         model, witness = heard
         images = torch.cat(batches)
         parts = -(-len(images) // images_at_once(model, witness, images[:2]))
-        batches = [*images.chunk(min(parts, len(images) // 2))]
+        batches = [*images.tensor_split(min(parts, len(images) // 2))]
         return cls(model, batches, read, _answers(model, batches, read, {}), compared, witness)
 
     @property

@@ -52,7 +52,7 @@ class Witness:
         0.0
         """
         parts = [_strain(self.heard[name], *kept) for name, kept in self.kept.items() if name in self.heard]
-        return torch.stack(parts).sum()
+        return sum(parts, torch.zeros(()))
 
 
 def listening(model: nn.Module, received: nn.Module) -> tuple[nn.Module, Witness] | None:
