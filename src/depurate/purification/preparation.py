@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.errors import InputError
-from depurate.recovery import certain_hits, hit_statistics, unflip_vector
+from depurate.recovery import certain_hits, hit_statistics, read_statistics, unflip_vector
 from depurate.spans import BATCH_NORMS, Site
 
 # Rounding that training leaves in weights of each precision, relative to their size.
@@ -115,7 +115,7 @@ def working_damage(model: nn.Module) -> bool:
     if any(bool(certain_hits(parameter).any()) for parameter in model.parameters()):
         return True
     return any(
-        bool(hit_statistics(module.get_buffer("running_mean"), module.get_buffer("running_var")).any())
+        bool(hit_statistics(*read_statistics(module)).any())
         for module in model.modules()
         if isinstance(module, BATCH_NORMS) and module.running_mean is not None
     )

@@ -33,6 +33,7 @@ from depurate.recovery import (
     first_look,
     hit_kernels,
     hit_statistics,
+    read_statistics,
     renew_statistics,
     repair_scales,
     settle,
@@ -258,7 +259,7 @@ class Run:
     def _hits(self, site: Site) -> Tensor:
         module = self.suspect.get_submodule(site.name)
         if site.geometry is None:
-            return hit_statistics(module.get_buffer("running_mean"), module.get_buffer("running_var"))
+            return hit_statistics(*read_statistics(module))
         return hit_kernels(read_kernels(module), module.bias is not None)
 
     def signatures(self, suspect: nn.Module) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Recovery of contaminated layers: exact (l1 on a span), soft (closed form), robust (hit entries), the walk."""
 
 from depurate.recovery.anchors import anchor_kernels
-from depurate.recovery.batchnorm import batch_statistics, renew_statistics
+from depurate.recovery.batchnorm import batch_statistics, read_statistics, renew_statistics
 from depurate.recovery.contradicted import mend_contradicted
 from depurate.recovery.entries import certain_hits, hit_kernels, hit_statistics
 from depurate.recovery.exact import ExactFit, exact_recovery
@@ -56,6 +56,7 @@ __all__ = [
     "information",
     "limit_outputs",
     "mend_contradicted",
+    "read_statistics",
     "refit",
     "renew_statistics",
     "repair_entries",

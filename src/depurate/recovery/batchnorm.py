@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -88,15 +88,37 @@ def renew_statistics(model: nn.Module, sites: tuple[Site, ...], batches: list[Te
         >>> net[0].running_mean.item()
         2.0
     """
-    sites = tuple(site for site in sites if site.geometry is None)
     found: dict[str, Tensor] = {}
+    for name, module, _, fresh in measured_in_turn(model, sites, batches):
+        write_statistics(module, fresh)
+        found[name] = fresh[None]
+    return found
+
+
+def measured_in_turn(
+    model: nn.Module, sites: tuple[Site, ...], batches: list[Tensor]
+) -> Iterator[tuple[str, nn.Module, Tensor, Tensor]]:
+    """Visit a network's normalisations in forward order; what is written into one is what the next is measured behind.
+
+    Args:
+        model: Evaluation mode.
+        sites: From `spans.find_sites`.
+        batches: Benign images.
+
+    Yields:
+        Name, normalisation, its statistics as kept, and as measured, each of shape (2, channels).
+    """
+    sites = tuple(site for site in sites if site.geometry is None)
     with Passes(model, sites, batches) as passes:
         for site in sites:
             module = model.get_submodule(site.name)
-            fresh = torch.stack(statistics_of_passes(passes, site)).to(module.get_buffer("running_mean"))
-            write_statistics(module, fresh)
-            found[site.name] = fresh[None]
-    return found
+            kept = read_statistics(module)
+            yield site.name, module, kept, torch.stack(statistics_of_passes(passes, site)).to(kept)
+
+
+def read_statistics(module: nn.Module) -> Tensor:
+    """Means and variances that a normalisation keeps, shape (2, channels)."""
+    return torch.stack([module.get_buffer("running_mean"), module.get_buffer("running_var")])
 
 
 def write_statistics(module: nn.Module, statistics: Tensor) -> None:

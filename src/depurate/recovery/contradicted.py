@@ -7,9 +7,14 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from depurate.recovery.batchnorm import statistics_of_passes, unlike_measured, write_statistics
+from depurate.recovery.batchnorm import (
+    measured_in_turn,
+    read_statistics,
+    unlike_measured,
+    write_statistics,
+)
 from depurate.recovery.witness import images_at_once, listening
-from depurate.spans import Passes, Site
+from depurate.spans import Site
 
 # Healthy networks have up to 0.3 % of their own that differ so far: channels that fire for few images only.
 _SHARE = 0.01
@@ -42,36 +47,22 @@ def mend_contradicted(model: nn.Module, sites: tuple[Site, ...], batches: list[T
     >>> found["0"].nonzero().tolist()
     [[1, 3], [1, 4]]
     """
-    normalisations = tuple(site for site in sites if site.geometry is None)
     images = sum(map(len, batches))
-    if not normalisations or images < 2:
+    if images < 2 or all(site.geometry is not None for site in sites):
         return {}
-    mended = copy.deepcopy(model)
-    found = _mend(mended, normalisations, batches)
-    looked_at = sum(mask.numel() for mask in found.values())
-    if sum(int(mask.sum()) for mask in found.values()) < max(1, _SHARE * looked_at):
+    mended, found = copy.deepcopy(model), {}
+    for name, module, kept, fresh in measured_in_turn(mended, sites, batches):
+        found[name] = unlike_measured(kept, fresh)
+        write_statistics(module, torch.where(found[name], fresh, kept))
+    hits = torch.cat([mask.flatten() for mask in found.values()])
+    if int(hits.sum()) < max(1, _SHARE * len(hits)):
         return {}
     limit = _CONFIRMED + _BY_CHANCE / (1 + 0.01 * images)
     if not _apart(mended, batches) < limit:  # also where it is NaN
         return {}
-    for name, mask in found.items():
-        if mask.any():
-            module = mended.get_submodule(name)
-            fresh = torch.stack([module.get_buffer("running_mean"), module.get_buffer("running_var")])
-            write_statistics(model.get_submodule(name), fresh)
-    return {name: mask for name, mask in found.items() if mask.any()}
-
-
-def _mend(model: nn.Module, sites: tuple[Site, ...], batches: list[Tensor]) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    with Passes(model, sites, batches) as passes:
-        for site in sites:
-            module = model.get_submodule(site.name)
-            kept = torch.stack([module.get_buffer("running_mean"), module.get_buffer("running_var")])
-            fresh = torch.stack(statistics_of_passes(passes, site)).to(kept)
-            mask = unlike_measured(kept, fresh)
-            write_statistics(module, torch.where(mask, fresh, kept))
-            found[site.name] = mask
+    found = {name: mask for name, mask in found.items() if mask.any()}
+    for name in found:
+        write_statistics(model.get_submodule(name), read_statistics(mended.get_submodule(name)))
     return found
 
 

@@ -115,9 +115,10 @@ def repair_entries(
     found = _Search(update, known, ground, places, harmless, sparse, anchored).run()
     predicted = start + found.predicted.to(start)
     restored, single = unflip(received[found.hits], predicted[found.hits], found.scales[found.hits])
-    single &= ~stuck[found.hits]  # zero is one bit away from the smallest numbers
-    if sparse:  # among many hits of other kinds some are one bit away from a fitting word by chance
-        single &= known[found.hits]
+    if (
+        sparse
+    ):  # among many hits of other kinds, or stuck ones, some are one bit away from a fitting word by chance
+        single &= (known & ~stuck)[found.hits]
     likely, spread = predicted.clone(), found.scales.clone()
     likely[found.hits] = torch.where(single, restored, predicted[found.hits])
     spread[found.hits] = torch.where(single, 0.0, found.scales[found.hits])

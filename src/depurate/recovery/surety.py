@@ -76,12 +76,12 @@ class Surety:
         """
         compared = None if other is None else _answers(other, batches, read, {})
         heard = None if other is None else listening(model, other)
-        if heard is None:
-            return cls(model, batches, read, _answers(model, batches, read, {}), compared)
-        model, witness = heard
-        images = torch.cat(batches)
-        parts = -(-len(images) // images_at_once(model, witness, images[:2]))
-        batches = [*images.tensor_split(min(parts, len(images) // 2))]
+        witness = None
+        if heard is not None:
+            model, witness = heard
+            images = torch.cat(batches)
+            parts = -(-len(images) // images_at_once(model, witness, images[:2]))
+            batches = [*images.tensor_split(min(parts, len(images) // 2))]
         return cls(model, batches, read, _answers(model, batches, read, {}), compared, witness)
 
     @property
@@ -107,11 +107,10 @@ class Surety:
             # d(−N H(mean f)) / df(x_i) = log(mean f) + 1, of which the 1 moves nothing: answers sum to one.
             price = now.mean.clamp_min(1e-12).log() * (now.variety < self.cap)
             logs = scores.log_softmax(1)
-            pull = (logs.exp() * (price - logs)).sum()
-            if self.witness is not None:
-                seen = self.witness.strain() * (len(batch) / self.count)
-                pull, strain = pull + seen, strain + seen.item()
+            witnessed = self._witnessed(batch)
+            pull = (logs.exp() * (price - logs)).sum() + witnessed
             pull.backward()  # type: ignore[no-untyped-call]
+            strain += witnessed.item()
         assert now is not None
         return torch.tensor(strain - self.count * self.worth(now))
 
@@ -126,9 +125,14 @@ class Surety:
         strain, scores = 0.0, []
         for batch in self.batches:
             scores.append(self.read(functional_call(self.model, parameters, (batch,))))
-            if self.witness is not None:
-                strain += self.witness.strain().item() * len(batch) / self.count
+            strain += self._witnessed(batch).item()
         return strain - self.count * self.worth(_answers_of(torch.cat(scores)))
+
+    def _witnessed(self, batch: Tensor) -> Tensor:
+        """Part of a batch, just passed through the network, in what the witness says."""
+        if self.witness is None:
+            return torch.zeros(())
+        return self.witness.strain() * (len(batch) / self.count)
 
     def worth(self, answers: Answers) -> float:
         """How well the images are told apart, with no more variety than c."""

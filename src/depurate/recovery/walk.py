@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from depurate.recovery.anchors import anchor_kernels
-from depurate.recovery.batchnorm import statistics_of_passes, unlike_measured, write_statistics
+from depurate.recovery.batchnorm import (
+    read_statistics,
+    statistics_of_passes,
+    unlike_measured,
+    write_statistics,
+)
 from depurate.recovery.entries import fill_entries, hit_kernels, hit_statistics
 from depurate.recovery.exact import ExactFit, exact_recovery
 from depurate.recovery.lesson import Lesson
@@ -301,8 +306,8 @@ def _batchnorm(
     pair: _Pair, site: Site, artificial: frozenset[int], recipe: Recipe, *, renew: bool
 ) -> LayerOutcome:
     module = pair.purified.get_submodule(site.name)
-    received = torch.stack([module.running_mean, module.running_var])[None]  # type: ignore[list-item]
-    hits = hit_statistics(received[0, 0], received[0, 1])[None]
+    received = read_statistics(module)[None]
+    hits = hit_statistics(*received[0])[None]
     outcome = LayerOutcome(site, "none", received, received, received, hits)
     if not (renew or hits.any() or recipe.repairs):
         return outcome

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from depurate.recovery.batchnorm import read_statistics
 from depurate.recovery.entries import hit_statistics
+from depurate.spans import BATCH_NORMS
 
 # How far clean networks are from what they kept: in deviations, and in logarithms of deviations.
 _MEANS, _DEVIATIONS = 0.1, 0.15
@@ -65,7 +67,7 @@ def listening(model: nn.Module, received: nn.Module) -> tuple[nn.Module, Witness
     Returns:
         The copy and the witness, or None where no normalisation kept anything.
     """
-    kept = {name: statistics for name, statistics in _statistics(received).items() if statistics is not None}
+    kept = _statistics(received)
     if not kept:
         return None
     own = copy.deepcopy(model)
@@ -81,33 +83,33 @@ def listening(model: nn.Module, received: nn.Module) -> tuple[nn.Module, Witness
     return own, witness
 
 
-def images_at_once(model: nn.Module, witness: Witness, image: Tensor) -> int:
+def images_at_once(model: nn.Module, witness: Witness, images: Tensor) -> int:
     """How many images fit into memory with all that a gradient needs.
 
     Args:
         model: From `listening`.
         witness: From there, too.
-        image: Two images, shape (2, c, h, w).
+        images: Two of them, shape (2, c, h, w).
 
     Returns:
         Two at least.
     """
     with torch.no_grad():
-        model(image)
-    numbers = sum(heard.numel() for heard in witness.heard.values()) // len(image)
+        model(images)
+    numbers = sum(heard.numel() for heard in witness.heard.values()) // len(images)
     return max(2, _AT_ONCE // max(1, _KEPT * numbers))
 
 
-def _statistics(model: nn.Module) -> dict[str, Tensor | None]:
-    found: dict[str, Tensor | None] = {}
+def _statistics(model: nn.Module) -> dict[str, Tensor]:
+    """What normalisations kept, infinite where it says nothing; by name, where any says something."""
+    found: dict[str, Tensor] = {}
     for name, module in model.named_modules():
-        if not isinstance(module, nn.modules.batchnorm._BatchNorm) or module.running_mean is None:
+        if not isinstance(module, BATCH_NORMS) or module.running_mean is None:
             continue
-        assert module.running_var is not None
-        kept = torch.stack([module.running_mean, module.running_var])
+        kept = read_statistics(module)
         usable = ~hit_statistics(*kept).any(0) & (kept[1] > 0)
-        # What is no number says nothing: infinite variance is what nothing differs from.
-        found[name] = torch.where(usable, kept, torch.inf) if bool(usable.any()) else None
+        if usable.any():
+            found[name] = torch.where(usable, kept, torch.inf)
     return found
 
 
