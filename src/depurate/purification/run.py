@@ -132,7 +132,8 @@ class Run:
                 walked[outcome.site.name] = replace(outcome, moments=None)
         repairs = {name: outcome.repair for name, outcome in walked.items() if outcome.repair is not None}
         settled = self._settle(suspect, purified, repairs | scales) if repairs else {}
-        fresh = renew_statistics(purified, self.sites, batches) if settled else {}
+        least = {name: outcome.least for name, outcome in walked.items() if outcome.least is not None}
+        fresh = renew_statistics(purified, self.sites, batches, least) if settled else {}
         return Finished(
             suspect,
             purified,

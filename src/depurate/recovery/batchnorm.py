@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from depurate.recovery.entries import hit_statistics
 from depurate.spans import Passes, Site
 
 # Statistics kept from training and measured on benign images differ by this much only where one was hit: times the
@@ -14,6 +15,7 @@ from depurate.spans import Passes, Site
 _TIMES = 8.0
 _DEVIATIONS = 0.5
 _FACTOR = 2.0
+_MOSTLY = 0.5
 
 
 def unlike_measured(kept: Tensor, measured: Tensor) -> Tensor:
@@ -45,6 +47,29 @@ def unlike_measured(kept: Tensor, measured: Tensor) -> Tensor:
     return (apart > torch.maximum(limits, _TIMES * typical)) & alive
 
 
+def least_variances(kept: Tensor, replaced: Tensor | None) -> Tensor:
+    """Variances kept from training of channels whose kernels were mostly replaced; zero for all others.
+
+    A kernel's conditional mean is smaller than the kernel, and new statistics would blow up what little it makes to the
+    size of the whole.
+
+    Args:
+        kept: Means and variances as received, shape (2, channels).
+        replaced: Entries replaced in the layer before, shape (groups, kernels, fan_in), or None.
+
+    Returns:
+        Shape (channels,); zero, too, where the layer before has another number of kernels.
+
+    >>> least_variances(torch.tensor([[0.0, 0.0], [4.0, 9.0]]), torch.tensor([[[True, True], [True, False]]])).tolist()
+    [4.0, 0.0]
+    """
+    nothing = torch.zeros_like(kept[1])
+    if replaced is None or replaced.shape[0] * replaced.shape[1] != len(nothing):
+        return nothing
+    lost = replaced.flatten(0, 1).double().mean(1) > _MOSTLY
+    return torch.where(lost & ~hit_statistics(*kept)[1] & (kept[1] > 0), kept[1], nothing)
+
+
 def batch_statistics(model: nn.Module, site: Site, batches: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Measure mean and variance of what reaches a BatchNorm layer, over all images and positions.
 
@@ -69,13 +94,16 @@ def batch_statistics(model: nn.Module, site: Site, batches: list[Tensor]) -> tup
         return statistics_of_passes(passes, site)
 
 
-def renew_statistics(model: nn.Module, sites: tuple[Site, ...], batches: list[Tensor]) -> dict[str, Tensor]:
+def renew_statistics(
+    model: nn.Module, sites: tuple[Site, ...], batches: list[Tensor], least: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Estimate all running statistics of a network anew, in place and in forward order.
 
     Args:
         model: Evaluation mode.
         sites: From `spans.find_sites`.
         batches: Benign images.
+        least: Variances that new ones are to be no smaller than, shape (channels,), by the name of the layer.
 
     Returns:
         Means and variances by the name of the layer, shape (1, 2, channels).
@@ -83,13 +111,15 @@ def renew_statistics(model: nn.Module, sites: tuple[Site, ...], batches: list[Te
     Example:
         >>> net = nn.Sequential(nn.BatchNorm1d(1)).eval()
         >>> site = Site("0", "BatchNorm1d", None, 1, 1)
-        >>> renew_statistics(net, (site,), [torch.tensor([[1.0], [3.0]])])["0"].flatten().tolist()
+        >>> renew_statistics(net, (site,), [torch.tensor([[1.0], [3.0]])], {})["0"].flatten().tolist()
         [2.0, 2.0]
         >>> net[0].running_mean.item()
         2.0
     """
     found: dict[str, Tensor] = {}
     for name, module, _, fresh in measured_in_turn(model, sites, batches):
+        if name in least:
+            fresh[1] = torch.maximum(fresh[1], least[name])
         write_statistics(module, fresh)
         found[name] = fresh[None]
     return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from depurate.recovery.bursts import burst_entries, capped
 from depurate.recovery.entries import stuck_entries
 from depurate.recovery.kriging import FIELDS, Field, Ground, predict_entries
 from depurate.recovery.mixture import HitModel, Prior, fit_hits
@@ -26,6 +27,8 @@ _SURE_ALONE = 0.9
 _FAR = 6.0
 _SUSPECTED = 0.3
 _FEWEST_KERNELS = 16
+# Of entries of a burst: so sure that the network's answers are not asked about each.
+_OF_BURST = 0.9995
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +162,7 @@ def first_look(kernels: Tensor, anchor: Tensor, certain: Tensor) -> tuple[float,
     update, harmless = weights - anchor.reshape(-1, flat).float(), _harmless(weights)
     if harmless == 0 or bool(known.all()):
         return 0.0, 0.0
-    scales = _rough_scales(update, known, harmless, torch.ones_like(update[0]))
+    scales = _rough_scales(update, known, harmless, torch.ones_like(update[0]), bursts=True)
     told = ~known & (update.abs() > _NOTHING * harmless)
     model = fit_hits(update[told], scales[told], Prior(0.25, 3.0, 0.6))
     likely = model.posterior(update[~known], scales[~known]) > _SURE
@@ -189,7 +192,7 @@ class _Search:
 
     def run(self) -> _Found:
         prior = Prior.of(sparse=self.sparse)
-        scales = _rough_scales(self.update, self.known, self.harmless, self.places)
+        scales = _rough_scales(self.update, self.known, self.harmless, self.places, bursts=self.sparse)
         # What is next to nothing (pruned, decayed, never reached by an update) does not tell how large others are.
         told = ~self.known & (self.update.abs() > _NOTHING * self.harmless)
         model = fit_hits(self.update[told], scales[told], prior)
@@ -203,9 +206,12 @@ class _Search:
                 field = self._best_field(data / size, hits, turn)
             predicted = size * predict_entries(data / size, hits, self.ground, field, 12 if turn == 0 else 6)
             residuals = self.update - predicted
-            scales = _fine_scales(residuals, hits | ~told, self.harmless, self.places)
+            scales = self._fine_scales(residuals, hits | ~told)
             model = fit_hits(residuals[told], scales[told], prior)
             probability = model.posterior(residuals, scales)
+            if self.sparse:
+                bursts = burst_entries(probability, model.share)
+                probability = torch.where(bursts, probability.clamp_min(_OF_BURST), probability)
             before, hits = hits, self.known | self._hit(probability, residuals.abs() / scales, model, prior)
             if turn > 2 and float((before != hits).double().mean()) < _SETTLED:
                 break
@@ -216,6 +222,17 @@ class _Search:
             return (probability > _SURE_ALONE) & (apart > _FAR * model.core)
         wide = self.anchored and model.heavy >= 0.99 * prior.heavy
         return probability > (_SURE_OF_WIDE if wide else _SURE)
+
+    def _fine_scales(self, residuals: Tensor, hits: Tensor) -> Tensor:
+        """Scale of each good residual, a row's times a column's, each drawn towards the layer's by ten entries."""
+        good, sizes = (~hits).float(), residuals.abs().clamp_max(1e12) / self.places
+        row, column = torch.ones_like(sizes[:, :1]), torch.ones_like(sizes[:1])
+        for _ in range(3):
+            row = _drawn_means(sizes / column, good, 1)
+            column = _drawn_means(sizes / row.clamp_min(1e-30), good, 0)
+        if self.sparse:
+            row, column = capped(row), capped(column)
+        return (1.2533 * row * column * self.places).clamp_min(self.harmless)
 
     def _sizes(self, data: Tensor, hits: Tensor) -> Tensor:
         good = ~hits
@@ -258,26 +275,18 @@ def _harmless(weights: Tensor) -> float:
     return _HARMLESS * float(sizes.median()) / 0.6745
 
 
-def _rough_scales(update: Tensor, known: Tensor, harmless: float, places: Tensor) -> Tensor:
+def _rough_scales(update: Tensor, known: Tensor, harmless: float, places: Tensor, *, bursts: bool) -> Tensor:
     """Scale of each entry by the medians of its kernel and of its place, both drawn towards the layer's."""
     sizes = torch.where(known | (update.abs() <= _NOTHING * harmless), torch.nan, update.abs() / places)
     whole = sizes.flatten().nanmedian().nan_to_num(0.0)
-    row = sizes.nanmedian(1, keepdim=True).values.nan_to_num(0.0)
+    row = sizes.nanmedian(1, keepdim=True).values.nan_to_num(0.0) + 0.3 * whole
     column = (
         sizes.nanmedian(0, keepdim=True).values.nan_to_num(0.0) if len(update) >= _FEWEST_KERNELS else whole
-    )
-    scales = (row + 0.3 * whole) * (column + 0.3 * whole) / (1.3 * whole).clamp_min(1e-30) / 0.6745
+    ) + 0.3 * whole
+    if bursts:
+        row, column = capped(row), capped(column)
+    scales = row * column / (1.3 * whole).clamp_min(1e-30) / 0.6745
     return (places * scales).expand_as(update).clamp_min(harmless)
-
-
-def _fine_scales(residuals: Tensor, hits: Tensor, harmless: float, places: Tensor) -> Tensor:
-    """Scale of each good residual, a row's times a column's, each drawn towards the layer's by ten entries."""
-    good, sizes = (~hits).float(), residuals.abs().clamp_max(1e12) / places
-    row, column = torch.ones_like(sizes[:, :1]), torch.ones_like(sizes[:1])
-    for _ in range(3):
-        row = _drawn_means(sizes / column, good, 1)
-        column = _drawn_means(sizes / row.clamp_min(1e-30), good, 0)
-    return (1.2533 * row * column * places).clamp_min(harmless)
 
 
 def _drawn_means(sizes: Tensor, good: Tensor, axis: int, pull: float = 10.0) -> Tensor:

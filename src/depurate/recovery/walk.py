@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from depurate.recovery.anchors import anchor_kernels
 from depurate.recovery.batchnorm import (
+    least_variances,
     read_statistics,
     statistics_of_passes,
     unlike_measured,
@@ -106,6 +107,7 @@ class LayerOutcome:
         repair: What robust recovery found, where it ran.
         anchored: Whether the anchor has this layer.
         seconds: Wall time.
+        least: Of BatchNorm: variances that new ones are to be no smaller than, from `least_variances`.
     """
 
     site: Site
@@ -120,6 +122,7 @@ class LayerOutcome:
     repair: Repair | None = None
     anchored: bool = False
     seconds: float = 0.0
+    least: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -157,18 +160,19 @@ def walk(
         One `LayerOutcome` a site, in forward order.
     """
     lesson = batches if isinstance(batches, Lesson) else Lesson.of(batches)
-    softened = False
+    softened, before = False, None
     with Passes(suspect, sites, lesson.meant) as theirs, Passes(purified, sites, lesson.shown) as ours:
         pair = _Pair(suspect, purified, theirs, ours)
         for site in sites:
             started = time.perf_counter()
             if site.geometry is None:
                 renew = softened or recipe.sparse or recipe.renew
-                outcome = _batchnorm(pair, site, lesson.artificial, recipe, renew=renew)
+                replaced = before.hits if before is not None and before.repair is not None else None
+                outcome = _batchnorm(pair, site, lesson.artificial, recipe, replaced, renew=renew)
             else:
                 outcome = _layer(pair, anchor, site, recipe)
             # Exact recovery and filling restore what training made, its statistics with it; soft recovery does not.
-            softened = softened or outcome.method == "soft"
+            softened, before = softened or outcome.method == "soft", outcome
             yield replace(outcome, seconds=time.perf_counter() - started)
 
 
@@ -303,7 +307,13 @@ def _robust(outcome: LayerOutcome, moments: Moments, recipe: Recipe) -> LayerOut
 
 
 def _batchnorm(
-    pair: _Pair, site: Site, artificial: frozenset[int], recipe: Recipe, *, renew: bool
+    pair: _Pair,
+    site: Site,
+    artificial: frozenset[int],
+    recipe: Recipe,
+    replaced: Tensor | None,
+    *,
+    renew: bool,
 ) -> LayerOutcome:
     module = pair.purified.get_submodule(site.name)
     received = read_statistics(module)[None]
@@ -312,6 +322,8 @@ def _batchnorm(
     if not (renew or hits.any() or recipe.repairs):
         return outcome
     fresh = torch.stack(statistics_of_passes(pair.ours, site, artificial))[None].to(received)
+    least = least_variances(received[0], replaced)
+    fresh[0, 1] = torch.maximum(fresh[0, 1], least)
     if recipe.repairs:
         hits = hits | unlike_measured(received[0], fresh[0])[None]
         if not (renew or hits.any()):
@@ -321,6 +333,7 @@ def _batchnorm(
         method="statistics",
         purified=fresh if renew else torch.where(hits, fresh, received),
         hits=hits,
+        least=least,
     )
     write_statistics(module, outcome.purified[0])
     if hits.any():  # the suspect needs usable statistics too, or its outputs are no targets
