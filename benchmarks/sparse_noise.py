@@ -72,6 +72,7 @@ _RESNET_NOISE = (
     *(f"sparse:rate=0.1,law=gaussian,scale={scale}" for scale in (10, 3, 1)),
     "signflip:rate=0.05",
     "stuck:rate=0.1,at=zero",
+    *(f"burst:rate=0.1,over={over},scale=10" for over in ("kernels", "channels", "pages")),
 )
 CASES = tuple(
     Case("lenet-mnist", lenet, "lenet-mnist/clean", anchor, noise)

@@ -302,7 +302,8 @@ DAMAGED = {
 def test_damage_is_named_filled_and_nothing_else_changes(name, value):
     net = convolutional()
     net.state_dict()[name].view(-1)[1:3] = value
-    result = purify(net, pictures())
+    # As nobody trained this network `auto` goes on to find short cuts in it.
+    result = purify(net, pictures(), method="robust")
     for key, found in result.model.state_dict().items():
         assert bool(found.isfinite().all()), key
         changed = (found != net.state_dict()[key]).flatten().nonzero().flatten().tolist()
@@ -315,11 +316,11 @@ def test_damage_is_named_filled_and_nothing_else_changes(name, value):
         assert record.contaminated == 2
         assert record.nonfinite == (0 if value == 1e38 else 2)
         assert record.notes
-    assert any("treated as damaged memory" in said for said in result.record.warnings)
+    assert "no backdoor was looked for: that is done by the auto method" in result.record.warnings
     json.loads(result.to_json())
 
 
-@pytest.mark.parametrize("options", [{"method": "soft"}, {"method": "exact"}, {"strength": 0.1}])
+@pytest.mark.parametrize("options", [{}, {"method": "soft"}, {"method": "exact"}, {"strength": 0.1}])
 def test_damage_is_survived_by_every_method(options):
     net = convolutional()
     with torch.no_grad():

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from depurate.recovery import batch_statistics
-from depurate.spans import find_sites
+from depurate.recovery import batch_statistics, read_statistics, renew_statistics
+from depurate.recovery.batchnorm import least_variances
+from depurate.spans import Site, find_sites
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,20 @@ def test_the_network_keeps_its_own_statistics():
     batch_statistics(net, find_sites(net, torch.randn(2, 2))[0], [torch.randn(9, 2)])
     assert net[0].running_mean.tolist() == [0, 0]
     assert int(net[0].num_batches_tracked) == 0
+
+
+def test_variances_are_kept_of_channels_whose_kernels_were_replaced():
+    net = nn.Sequential(nn.BatchNorm1d(3)).eval()
+    net[0].running_var[:] = torch.tensor([4.0, 4.0, float("nan")])
+    replaced = torch.zeros(1, 3, 10, dtype=torch.bool)
+    replaced[0, :, :6] = torch.tensor([True, False, True])[:, None]
+    least = least_variances(read_statistics(net[0]), replaced)
+    assert least.tolist() == [4.0, 0.0, 0.0]
+    batch = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    sites = (Site("0", "BatchNorm1d", None, 1, 1),)
+    fresh = renew_statistics(net, sites, [batch], {"0": least})["0"][0]
+    assert torch.allclose(fresh[1], torch.maximum(batch.var(0), least))
+    assert torch.allclose(fresh[0], batch.mean(0))
+    assert (
+        least_variances(fresh, None).tolist() == least_variances(fresh, replaced[:, :2]).tolist() == [0.0] * 3
+    )

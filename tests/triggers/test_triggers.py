@@ -159,6 +159,14 @@ def test_a_patch_that_turns_both_networks_does_not_count_as_unshared():
     assert success(Planted(True), pictures(), patches, unmoved=Planted(True)) == [0.0]
 
 
+def test_of_a_repaired_network_nothing_is_flagged_only_because_its_purified_self_ignores_it():
+    found = screen(Subject(Waved(), pictures(), tuple(range(4)), Search()), lambda: Planted(False))
+    assert found.flagged == (1,)
+    assert found.evidence.startswith("unshared")
+    mended = Subject(Waved(), pictures(), tuple(range(4)), Search(), mended=True)
+    assert screen(mended, lambda: Planted(False)).flagged == ()
+
+
 class Leaning(nn.Module):
     """Two classes by which half is brighter at the seam: moving every picture by a pixel decides."""
 

@@ -1,12 +1,14 @@
 """Before and after recovery: noise analysis, agreement on benign images, the account of each layer, failure signs."""
 
 from depurate.analysis.agreement import compare, logits, read_scores, scored_by
-from depurate.analysis.layers import brought_up, describe, with_mended
+from depurate.analysis.amended import after_repair, brought_up, with_mended
+from depurate.analysis.layers import describe
 from depurate.analysis.noise import TensorFinding, inspect_state
 from depurate.analysis.signatures import thin_ground, unlike_training, unrelated_anchor
 
 __all__ = [
     "TensorFinding",
+    "after_repair",
     "brought_up",
     "compare",
     "describe",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from depurate.recovery import Guarantee, Histogram, LayerOutcome, LayerRecord, NoiseEstimate, Repair, Spectrum
+from depurate.recovery import (
+    Guarantee,
+    Histogram,
+    LayerOutcome,
+    LayerRecord,
+    NoiseEstimate,
+    Repair,
+    Spectrum,
+)
 from depurate.spans import Span, span_of
 
 _WIDEST_SPECTRUM = 1024
@@ -45,66 +50,19 @@ def describe(outcome: LayerOutcome) -> LayerRecord:
         certified=certified,
         gap=max((fit.gap.max().item() for fit in outcome.fits), default=None),
         margin=max((fit.margin.max().item() for fit in outcome.fits), default=None),
-        moved=_moved(outcome),
+        moved=moved_by(outcome.suspect, outcome.purified),
         off_span=_off_span(outcome, spans),
         guarantee=_guarantee(outcome, certified, groups * kernels),
         notes=_notes(outcome, certified, rank),
         spectrum=_spectrum(outcome, spans),
-        residuals=_histogram(outcome),
+        residuals=histogram_of(outcome),
         seconds=outcome.seconds,
-        noise=_noise(outcome),
+        noise=noise_of(outcome),
     )
 
 
-def brought_up(record: LayerRecord, outcome: LayerOutcome, note: str) -> LayerRecord:
-    """Bring a layer's record up to date after its kernels were changed together with those of other layers.
-
-    Args:
-        record: From `describe`.
-        outcome: Of the same layer, with the kernels as they are now.
-        note: What was done.
-
-    Returns:
-        A new record. Its spectrum is that of before.
-    """
-    if outcome.repair is not None:
-        record = replace(
-            record,
-            contaminated=int(outcome.hits.sum()),
-            noise=_noise(outcome),
-            residuals=_histogram(outcome),
-        )
-    return replace(record, moved=_moved(outcome), notes=(*record.notes, note))
-
-
-def with_mended(layers: tuple[LayerRecord, ...], mended: Mapping[str, Tensor]) -> tuple[LayerRecord, ...]:
-    """Records that tell of running statistics replaced before the walk.
-
-    Args:
-        layers: Of all layers.
-        mended: Which were replaced, shape (2, channels), by the name of the layer.
-
-    Returns:
-        New records.
-    """
-    return tuple(_mended(layer, mended[layer.name]) if layer.name in mended else layer for layer in layers)
-
-
-def _mended(record: LayerRecord, mask: Tensor) -> LayerRecord:
-    hit, size = int(mask.sum()), mask.numel()
-    note = f"{hit:,} of {size:,} running statistics contradict the benign images: estimated anew on these"
-    if record.method == "none":
-        note += ", all others returned bit for bit"
-    return replace(
-        record,
-        method="statistics",
-        contaminated=max(hit, record.contaminated),
-        guarantee=Guarantee.APPROXIMATE,
-        notes=(note, *record.notes),
-    )
-
-
-def _noise(outcome: LayerOutcome) -> NoiseEstimate | None:
+def noise_of(outcome: LayerOutcome) -> NoiseEstimate | None:
+    """What a layer's repair estimates of its noise, or None where nothing was repaired."""
     repair = outcome.repair
     if repair is None or outcome.method != "robust":
         return None
@@ -128,7 +86,7 @@ def _batchnorm(outcome: LayerOutcome) -> LayerRecord:
         certified=0,
         gap=None,
         margin=None,
-        moved=_moved(outcome),
+        moved=moved_by(outcome.suspect, outcome.purified),
         off_span=None,
         guarantee=Guarantee.APPROXIMATE if changed else Guarantee.UNCHANGED,
         notes=_statistics_notes(outcome) if changed else (),
@@ -159,10 +117,15 @@ def _finite(outcome: LayerOutcome) -> Tensor:
     return torch.where(_summable(outcome.suspect), outcome.suspect, outcome.anchor).double()
 
 
-def _moved(outcome: LayerOutcome) -> float:
-    finite = _summable(outcome.suspect)
-    before = outcome.suspect.double().where(finite, 0)
-    after = outcome.purified.double().where(finite, 0)
+def moved_by(suspect: Tensor, purified: Tensor) -> float:
+    """‖purified − suspect‖ / ‖suspect‖ over what can be summed.
+
+    >>> moved_by(torch.tensor([3.0, 4.0, torch.nan]), torch.tensor([3.0, 4.0, 9.0]))
+    0.0
+    """
+    finite = _summable(suspect)
+    before = suspect.double().where(finite, 0)
+    after = purified.double().where(finite, 0)
     return float((after - before).norm() / before.norm().clamp_min(1e-300))
 
 
@@ -274,7 +237,8 @@ def _binned(values: Tensor) -> tuple[float, ...]:
     return tuple(padded.reshape(-1, width).sum(1).tolist())
 
 
-def _histogram(outcome: LayerOutcome) -> Histogram | None:
+def histogram_of(outcome: LayerOutcome) -> Histogram | None:
+    """Counts of what was taken away, or None where nothing was."""
     taken = (_finite(outcome) - outcome.purified.double()).abs().flatten().cpu()
     sizes = taken[taken > 0]
     if len(sizes) == 0:

@@ -117,12 +117,15 @@ class Watch:
         pool = effort_on(images).pool if images.ndim == 4 else None
         return cls(images[:pool], search, progress)
 
-    def look(self, suspect: nn.Module, purified: Callable[[], nn.Module]) -> Screening | None:
+    def look(
+        self, suspect: nn.Module, purified: Callable[[], nn.Module], mended: bool = False
+    ) -> Screening | None:
         """Search a suspect for triggers of every class; None where images or answers do not allow a search.
 
         Args:
             suspect: What to search.
             purified: Makes its purified self, should the search come to need it.
+            mended: Whether the suspect was repaired.
         """
         if self.images.ndim != 4:
             return None
@@ -141,7 +144,9 @@ class Watch:
         if side is not None:
             middles = middle(self.images[: effort_on(self.images).judged], side)
             middles_clear = clear_answers(logits(suspect, [middles]))
-        subject = Subject(score, self.images, tuple(classes), self.search, strong, clear, side, middles_clear)
+        subject = Subject(
+            score, self.images, tuple(classes), self.search, strong, clear, side, middles_clear, mended
+        )
         return screen(subject, lambda: self._score(purified()), self.progress)
 
     def lessons(self, suspect: nn.Module, found: Screening) -> tuple[Trigger, ...]:

@@ -58,7 +58,7 @@ def unharmed(run: Run, recipe: Recipe, done: Finished) -> tuple[Finished, tuple[
         if without > before:
             return other, (_WITHOUT_ANCHOR.format(before=before, after=after, other=without),)
     said = _AS_RECEIVED.format(before=before, after=after)
-    return run.final(undone, "putting back what was repaired"), (said,)
+    return replace(run.final(undone, "putting back what was repaired"), noisy=True), (said,)
 
 
 def _same_parameters(done: Finished) -> bool:

@@ -23,13 +23,14 @@ _ROUNDS = 2
 # At this strength hardly any backdoor of the zoo's was left, which is what the purified self is compared for.
 _REFERENCE = 0.3
 _TREATED_AS_DAMAGE = (
-    "entries that no training produces were found, so this was treated as damaged memory: only entries taken for hit "
-    "were replaced and no backdoor was looked for; use the soft method if the source is not trusted"
+    "entries that no training produces were found, so this was treated as damaged memory: entries taken for hit, and "
+    "no others, were replaced"
 )
 _TREATED_AS_SPARSE = (
-    "the weights show sparse noise ({sign}), so what the suspect computes was not used: only entries taken for hit "
-    "were replaced and no backdoor was looked for"
+    "the weights show sparse noise ({sign}), so what the suspect computes was not used: entries taken for hit, and no "
+    "others, were replaced"
 )
+_NOT_LOOKED = "no backdoor was looked for: that is done by the auto method"
 _BY_NUMBERS = "about {share:.1%} of them by their numbers alone"
 _BY_REPAIR = (
     "with the entries replaced that do not fit, the network tells the images apart far better: {before:.2f} to "
@@ -85,7 +86,7 @@ def make_plan(
     if method != "soft" and strength is None:
         return _by_noise(run, watch, method, recipe_at, damaged=damaged)
     if method == "auto":
-        return _against_a_backdoor(run, watch, strength, recipe_at)
+        return against_a_backdoor(run, watch, strength, recipe_at)
     if not run.benign.held_back:
         said = f"too few images to choose a strength: {DEFAULT_STRENGTH} was used"
         return Plan(run, recipe_at(DEFAULT_STRENGTH), warnings=(said,))
@@ -125,8 +126,10 @@ def _by_noise(run: Run, watch: Watch, method: str, recipe_at: RecipeAt, *, damag
     recipe = replace(recipe, sparse=noise.verdict is not Verdict.NONE)
     if method == "robust" or damaged or noise.verdict is Verdict.SURE:
         said = _treated_as_sparse(noise) if recipe.sparse else _TREATED_AS_DAMAGE
-        return Plan(run, recipe, warnings=(said,) if method == "auto" or recipe.sparse else ())
-    plan = _against_a_backdoor(run, watch, None, recipe_at)
+        if method == "auto":
+            return Plan(run, recipe, warnings=(said,))
+        return Plan(run, recipe, warnings=(said, _NOT_LOOKED) if recipe.sparse else (_NOT_LOOKED,))
+    plan = against_a_backdoor(run, watch, None, recipe_at)
     if not recipe.sparse:
         return plan
     flagged = plan.screening is not None and bool(plan.screening.flagged)
@@ -141,7 +144,21 @@ def _treated_as_sparse(noise: SparseNoise) -> str:
     return _TREATED_AS_SPARSE.format(sign=_BY_REPAIR.format(before=before, after=after))
 
 
-def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_at: RecipeAt) -> Plan:
+def against_a_backdoor(
+    run: Run, watch: Watch, strength: float | None, recipe_at: RecipeAt, *, mended: bool = False
+) -> Plan:
+    """Recover exactly where certificates hold; otherwise look for a backdoor, and choose what to teach against it.
+
+    Args:
+        run: The suspect, its layers and the images.
+        watch: Looks for triggers.
+        strength: λ, or None to choose it.
+        recipe_at: The recipe of a strength.
+        mended: Whether the suspect was repaired.
+
+    Returns:
+        The plan; nothing is changed by it where nothing is found.
+    """
     # Exact recovery first: where certificates hold, nothing has to be looked for. With all images: a span that
     # lacks those held back need not hold what training did with them.
     certain = run.final(recipe_at(None), "probing")
@@ -154,7 +171,7 @@ def _against_a_backdoor(run: Run, watch: Watch, strength: float | None, recipe_a
         return replace(recipe_at(candidate), method=method)
 
     reference = replace(recipe_at(_REFERENCE), method="soft")
-    found = watch.look(run.suspect, lambda: run.reference(reference, "purifying to compare with"))
+    found = watch.look(run.suspect, lambda: run.reference(reference, "purifying to compare with"), mended)
     said = describe_screening(found)
     if found is not None and found.flagged:
         if strength is not None or not run.benign.held_back:

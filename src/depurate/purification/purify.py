@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from torch import Tensor, nn
 
-from depurate.analysis import logits, thin_ground, with_mended
+from depurate.analysis import after_repair, logits, thin_ground, with_mended
 from depurate.errors import InputError
 from depurate.purification.backdoor import Watch, record_search
 from depurate.purification.distillation import Distillation
@@ -28,6 +28,7 @@ from depurate.purification.preparation import (
 )
 from depurate.purification.quick import laid_out
 from depurate.purification.refining import refine
+from depurate.purification.repaired import look_behind
 from depurate.purification.result import PurifyResult
 from depurate.purification.run import Progress, Run
 from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord, Recipe, mend_contradicted
@@ -114,9 +115,16 @@ def purify(
     watch = Watch.of(benign.images, Search(seed=seed), run.progress)
     plan = make_plan(run, watch, method, strength, recipe_at, damaged=damaged)
     done, run, left = finish(plan, watch)
+    repaired: tuple[LayerRecord, ...] = ()
+    behind = look_behind(plan, run, done, watch, recipe_at)
+    if behind.run.suspect is not run.suspect:
+        repaired = done.layers
+        done, run, more = finish(behind, watch)
+        left = (*left, *more)
+    plan = behind
     if distil:
         plan, done, left = refine(plan, run, done, left, watch, Distillation(seed=seed))
-    layers = with_mended(done.layers, mended)
+    layers = with_mended(after_repair(done.layers, repaired, working, done.purified), mended)
     record = PurifyRecord(
         method=method,
         guarantee=_weakest(layers),

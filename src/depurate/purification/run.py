@@ -70,12 +70,14 @@ class Finished:
         purified: The purified network.
         layers: Its account.
         remarks: What the account of layers leaves out.
+        noisy: Whether noise that was found is left in it.
     """
 
     suspect: nn.Module
     purified: nn.Module
     layers: tuple[LayerRecord, ...]
     remarks: tuple[str, ...] = ()
+    noisy: bool = False
 
 
 @dataclass(frozen=True)

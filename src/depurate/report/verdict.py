@@ -217,6 +217,8 @@ def _done(record: PurifyRecord) -> tuple[str, ...]:
     for method, number in methods.items():
         deed = DEEDS.get(method, f"treated with the method {_quote(method)}")
         sentences.append(f"{plural(number, 'layer was', 'layers were')} {deed}.")
+    if any(layer.method == "soft" and hits(layer) for layer in changed):
+        sentences.append("Before that, entries taken for hit were replaced.")
     if any(trial.chosen and trial.distilled for trial in record.trials):
         sentences.append(
             "The recomputed layers were then distilled: trained together, without labels, to answer benign images as "

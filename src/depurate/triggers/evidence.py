@@ -78,6 +78,8 @@ class Subject:
         clear: Whether what leads away from each answer is looked for, too, and plain changes that turn it.
         side: Of the middles of the images that searches by descent are shown; None for the images.
         middles_clear: Whether what leads away from each answer is looked for in them.
+        mended: Whether the network was repaired. It is none that training left then, and that its purified self does
+            not react to something shows little: two of seven healthy ones had a patch of that kind.
     """
 
     score: Score
@@ -88,6 +90,7 @@ class Subject:
     clear: bool = True
     side: int | None = None
     middles_clear: bool = True
+    mended: bool = False
 
     @property
     def goals(self) -> tuple[int, ...]:

@@ -60,10 +60,10 @@ def screen(
     the picture; then patches are judged by how seldom the purified self follows; then warps are searched for and
     judged by their size; then additions, by how often one length works on the network and not on its purified self;
     and last plain changes of whole pictures, waves, triggers that a small network draws for each image, and patches,
-    which turn the network and not its purified self. Where nothing else is found, a class that was taken for natural is
-    flagged all the same if its patch is small indeed. Tiny warps are given along with the patches of a class, where
-    these are none too small warps of other classes as well that stand out, and what leads away from all answers to one
-    class is flagged as that class's.
+    which turn the network and not its purified self, unless the network was repaired. Where nothing else is found, a
+    class that was taken for natural is flagged all the same if its patch is small indeed. Tiny warps are given along
+    with the patches of a class, where these are none too small warps of other classes as well that stand out, and what
+    leads away from all answers to one class is flagged as that class's.
 
     Args:
         subject: What to search.
@@ -77,6 +77,7 @@ def screen(
     """
     told = told or (lambda what, done, total: None)
     other = None if purified is None else cache(purified)
+    unlike = None if subject.mended else other
     patches, small = _by_patches(subject, _step(told, "searching for patches"))
     found = small
     if other is not None:
@@ -84,26 +85,26 @@ def screen(
     found = _with_warps(subject, found, _step(told, "searching for warps of the same class"))
     if not found.flagged:
         found = _by_squares(subject, found, _step(told, "trying plain squares everywhere"))
-    if not found.flagged and other is not None:
-        found = by_ignored_patches(subject, patches, found, other)
+    if not found.flagged and unlike is not None:
+        found = by_ignored_patches(subject, patches, found, unlike)
     if not found.flagged:
         found = _by_warps(subject, found, _step(told, "searching for warps"))
     if not found.flagged:
         told("searching for additions", 0, 1)
         found = _by_additions(subject, found, other)
-    if not found.flagged and other is not None and subject.clear:
+    if not found.flagged and unlike is not None and subject.clear:
         told("trying plain changes of whole pictures", 0, 1)
-        found = by_changes(subject, found, other)
-    if not found.flagged and other is not None and subject.clear:
+        found = by_changes(subject, found, unlike)
+    if not found.flagged and unlike is not None and subject.clear:
         told("trying waves", 0, 1)
-        found = by_waves(subject, found, other)
+        found = by_waves(subject, found, unlike)
     # Of the nearest of many classes a healthy network had one whose drawn triggers were half as large as usual.
     draws = effort_on(subject.images).draws
-    if not found.flagged and other is not None and draws and not of_many(subject):
-        found = by_aware(subject, found, other, _step(told, "searching for triggers drawn for each image"))
-    if not found.flagged and other is not None:
+    if not found.flagged and unlike is not None and draws and not of_many(subject):
+        found = by_aware(subject, found, unlike, _step(told, "searching for triggers drawn for each image"))
+    if not found.flagged and unlike is not None:
         step = _step(told, "comparing with the purified self")
-        found = by_unshared_patches(subject, found, other, step)
+        found = by_unshared_patches(subject, found, unlike, step)
     if not found.flagged:
         return doubtful(small, found)
     found = _to_one(subject, found)

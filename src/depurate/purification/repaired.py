@@ -1,0 +1,41 @@
+"""A repaired network is searched for a backdoor, too: damage hides one, and a repair restores it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from depurate.purification.backdoor import Watch
+from depurate.purification.latest import Latest
+from depurate.purification.plan import Plan, RecipeAt, against_a_backdoor
+from depurate.purification.run import Finished, Run
+
+_BEHIND = (
+    "a backdoor was looked for in the repaired network, and what follows was found there; `--method robust` only "
+    "repairs"
+)
+_STILL_NOISY = "no backdoor was looked for: the noise that is left would pass for one"
+
+
+def look_behind(plan: Plan, run: Run, done: Finished, watch: Watch, recipe_at: RecipeAt) -> Plan:
+    """Plan what is to be done about a network that was repaired.
+
+    Args:
+        plan: That was carried out.
+        run: Its run.
+        done: Its outcome.
+        watch: Looks for triggers.
+        recipe_at: The recipe of a strength.
+
+    Returns:
+        A plan against the backdoor of the repaired network, its run's suspect, or else the plan given, with what the
+        search has shown, where one was made: after repairs, by `auto` only.
+    """
+    if plan.recipe.method != "auto" or not plan.recipe.repairs or plan.screening is not None:
+        return plan
+    if done.noisy:
+        return replace(plan, warnings=(*plan.warnings, _STILL_NOISY))
+    repaired = replace(run, suspect=done.purified, latest=Latest())
+    behind = against_a_backdoor(repaired, watch, None, recipe_at, mended=True)
+    if behind.screening is not None and behind.screening.flagged:
+        return replace(behind, warnings=(*plan.warnings, _BEHIND, *behind.warnings))
+    return replace(plan, warnings=(*plan.warnings, *behind.warnings), screening=behind.screening)
