@@ -11,7 +11,7 @@ from depurate import purify
 from depurate.contamination import parse_noise
 from depurate.demo import rates, read_digits, train_backdoored
 from depurate.purification.noise import SparseNoise, Verdict, look_for_noise
-from depurate.recovery import Recipe
+from depurate.recovery import FirstLook, Recipe
 
 IMAGES = torch.eye(4).repeat(20, 1)
 RECIPE = Recipe("auto", None, repair=True)
@@ -41,9 +41,10 @@ class Walks:
     mended: nn.Module
     repaired: nn.Module
     benign: Images = field(default_factory=Images)
+    far: float = 0.0
 
     def sparse_noise(self):
-        return self.share
+        return FirstLook(self.share, self.far)
 
     def reference(self, recipe, what, numbers):
         return self.repaired if recipe.sparse else self.mended
@@ -72,6 +73,12 @@ def test_the_verdict(share, received, mended, repaired, damaged, verdict):
     assert found.verdict is verdict
     assert found.share == share
     assert (found.told is not None) == (verdict is Verdict.SURE and share < 0.03)
+
+
+def test_entries_that_are_far_out_are_noise_however_few_they_are():
+    run = Walks(0.001, telling(9.0), telling(9.0), telling(9.0), far=0.002)
+    found = look_for_noise(run, RECIPE, damaged=False)
+    assert (found.verdict, found.share, found.told) == (Verdict.SURE, 0.002, None)
 
 
 def test_a_repair_that_changes_many_answers_is_no_sign():

@@ -36,8 +36,8 @@ def test_bursts_are_seen_and_found_whole(over):
     weights, moments = layer()
     suspect, mask = burst(weights, over)
     nothing = torch.zeros_like(mask)
-    share, _ = first_look(suspect, torch.zeros_like(weights), nothing)
-    assert share > 0.006  # from where on a network is looked at closely
+    looked = first_look(suspect, torch.zeros_like(weights), nothing)
+    assert looked.share > 0.006  # from where on a network is looked at closely
     found = repair_entries(suspect, torch.zeros_like(weights), moments, nothing)
     assert (found.hits & mask).sum() > 0.98 * mask.sum()
     assert (found.hits & ~mask).sum() < 0.05 * mask.sum()
@@ -48,7 +48,7 @@ def test_bursts_are_seen_and_found_whole(over):
 def test_kernels_that_are_large_by_nature_are_left_alone():
     weights, moments = layer()
     nothing = torch.zeros_like(weights, dtype=torch.bool)
-    assert first_look(weights, torch.zeros_like(weights), nothing)[0] < 0.006
+    assert first_look(weights, torch.zeros_like(weights), nothing).share < 0.006
     weights[0, 7] *= 3
     found = repair_entries(weights, torch.zeros_like(weights), moments, nothing)
     assert found.hits[0, 7].double().mean() < 0.5

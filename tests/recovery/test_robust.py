@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from depurate.contamination import BitFlip, Gaussian, Sparse, Stuck
-from depurate.recovery import first_look, repair_entries, unflip_vector
+from depurate.recovery import FirstLook, first_look, repair_entries, unflip_vector
 from depurate.recovery.batchnorm import unlike_measured
 from depurate.recovery.mixture import HitModel, Prior, fit_hits
 from depurate.recovery.unflip import unflip, vanished
@@ -108,9 +108,20 @@ def test_the_first_look_tells_noise_from_weights():
     clean, start, _ = layer()
     zero = torch.zeros_like(start)
     for origin in (start, zero):
-        assert first_look(clean, origin, nothing(clean))[0] < 0.006
-        assert first_look(Sparse(0.3, Gaussian(10.0)).apply(clean, 1).values, origin, nothing(clean))[0] > 0.2
-    assert first_look(zero, zero, nothing(zero)) == (0.0, 0.0)
+        assert first_look(clean, origin, nothing(clean)).share < 0.006
+        assert (
+            first_look(Sparse(0.3, Gaussian(10.0)).apply(clean, 1).values, origin, nothing(clean)).share > 0.2
+        )
+    assert first_look(zero, zero, nothing(zero)) == FirstLook(0.0, 0.0)
+
+
+def test_few_entries_far_out_are_told_from_tails():
+    clean, _, _ = layer(200, 200)
+    few = Sparse(0.003, Gaussian(30.0)).apply(clean, 1).values
+    assert first_look(few, torch.zeros_like(clean), nothing(clean)).far > 0.001
+    tails = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2)) ** 3
+    for good in (clean, clean * (1 + tails.abs()) ** 0.5):
+        assert first_look(good, torch.zeros_like(clean), nothing(clean)).far == 0
 
 
 def test_the_mixture_finds_what_was_mixed():

@@ -15,6 +15,8 @@ from depurate.recovery import Recipe, information
 # Networks at hand that nobody damaged show at most 0.008 by `Run.sparse_noise`, by the tails of their own weights.
 _SPARSE = 0.006
 _SURELY_SPARSE = 0.03
+# No network at hand that nobody damaged has any weight so far out.
+_SURELY_FAR = 1e-4
 # A network that tells images apart by less than this share of what it could is not well.
 _UNWELL = 0.5
 # Share of what is missing to ln(classes) that a repair wins back: noise that costs over a point of accuracy 0.2 to 0.8,
@@ -52,10 +54,11 @@ class SparseNoise:
 def look_for_noise(run: Run, recipe: Recipe, *, damaged: bool) -> SparseNoise:
     """Tell whether weights hold sparse noise, also where it is no larger than they are.
 
-    Numbers alone show noise that is larger than the weights. Where they leave it open, where the network holds damage
-    of another kind, or tells the images apart badly, a repair is tried: noise is what a repair wins back, of
-    I = H(mean f) − mean H(f), over what new BatchNorm statistics alone do (these also mend what is wrong with the
-    images). Where few entries stand out and their repair changes nothing, they may be noise or not.
+    Numbers alone show noise that is larger than the weights, in many of them or far larger in a few. Where they leave
+    it open, where the network holds damage of another kind, or tells the images apart badly, a repair is tried: noise
+    is what a repair wins back, of I = H(mean f) − mean H(f), over what new BatchNorm statistics alone do (these also
+    mend what is wrong with the images). Where few entries stand out and their repair changes nothing, they may be noise
+    or not.
 
     Args:
         run: The suspect and the images.
@@ -66,8 +69,9 @@ def look_for_noise(run: Run, recipe: Recipe, *, damaged: bool) -> SparseNoise:
     Returns:
         The verdict.
     """
-    share = run.sparse_noise()
-    if share > _SURELY_SPARSE:
+    looked = run.sparse_noise()
+    share = max(looked.share, looked.far)
+    if share > _SURELY_SPARSE or looked.far > _SURELY_FAR:
         return SparseNoise(Verdict.SURE, share)
     stands_out = share > _SPARSE
     if not run.benign.held_back:

@@ -24,6 +24,7 @@ from depurate.purification.latest import Latest
 from depurate.purification.lessons import counter_lesson
 from depurate.recovery import (
     Agreement,
+    FirstLook,
     LayerOutcome,
     LayerRecord,
     Lesson,
@@ -242,22 +243,23 @@ class Run:
             return Lesson.of(batches)
         return counter_lesson(batches, self.triggers, self.share, scored_by(self.suspect), self.latest)
 
-    def sparse_noise(self) -> float:
-        """Share of the weights that look hit by sparse noise, estimated from the numbers alone.
+    def sparse_noise(self) -> FirstLook:
+        """What the numbers of all weights alone say of sparse noise.
 
         Certain hits are not counted: they are damage of their own kind and say nothing of the others.
         """
-        share, entries = 0.0, 0
+        share, far, entries = 0.0, 0.0, 0
         for site in self.sites:
             if site.geometry is None:
                 continue
             kernels = read_kernels(self.suspect.get_submodule(site.name))
             origin = anchor_kernels(self.anchor, site.name, kernels)
             start = torch.zeros_like(kernels) if origin is None else origin
-            looked, _ = first_look(kernels, start, self._hits(site))
-            share += looked * kernels.numel()
+            looked = first_look(kernels, start, self._hits(site))
+            share += looked.share * kernels.numel()
+            far += looked.far * kernels.numel()
             entries += kernels.numel()
-        return share / max(entries, 1)
+        return FirstLook(share / max(entries, 1), far / max(entries, 1))
 
     def _hits(self, site: Site) -> Tensor:
         module = self.suspect.get_submodule(site.name)

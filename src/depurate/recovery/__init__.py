@@ -6,6 +6,7 @@ from depurate.recovery.contradicted import mend_contradicted
 from depurate.recovery.entries import certain_hits, hit_kernels, hit_statistics
 from depurate.recovery.exact import ExactFit, exact_recovery
 from depurate.recovery.lesson import Lesson
+from depurate.recovery.looks import FirstLook, first_look
 from depurate.recovery.outputs import StrongOutputs, limit_outputs, strong_outputs
 from depurate.recovery.records import (
     Agreement,
@@ -19,7 +20,7 @@ from depurate.recovery.records import (
     TriggerSearch,
 )
 from depurate.recovery.refit import Refit, refit
-from depurate.recovery.robust import Repair, first_look, repair_entries
+from depurate.recovery.robust import Repair, repair_entries
 from depurate.recovery.scales import repair_scales
 from depurate.recovery.settle import settle
 from depurate.recovery.soft import soft_recovery
@@ -31,6 +32,7 @@ from depurate.recovery.weighing import weigh
 __all__ = [
     "Agreement",
     "ExactFit",
+    "FirstLook",
     "Guarantee",
     "Histogram",
     "LayerOutcome",

@@ -11,14 +11,12 @@ from depurate.recovery.bursts import burst_entries, capped
 from depurate.recovery.entries import stuck_entries
 from depurate.recovery.kriging import FIELDS, Field, Ground, predict_entries
 from depurate.recovery.mixture import HitModel, Prior, fit_hits
+from depurate.recovery.sizes import FEWEST_KERNELS, NEXT_TO_NOTHING, drawn_means, harmless_size, rough_scales
 from depurate.recovery.unflip import unflip, vanished
 from depurate.spans import Moments
 
 _ROUNDS = 8
 _SETTLED = 3e-4
-# Deviations below this share of the layer's typical weight are of no consequence, and not looked for.
-_HARMLESS = 0.05
-_NOTHING = 0.02
 _SURE = 0.5
 # Where updates have wider tails than the mixture allows it is too sure of what it calls hit.
 _SURE_OF_WIDE = 0.8
@@ -26,7 +24,6 @@ _SURE_OF_WIDE = 0.8
 _SURE_ALONE = 0.9
 _FAR = 6.0
 _SUSPECTED = 0.3
-_FEWEST_KERNELS = 16
 # Of entries of a burst: so sure that the network's answers are not asked about each.
 _OF_BURST = 0.9995
 
@@ -97,7 +94,7 @@ def repair_entries(
     start = anchor.reshape(-1, shape[2])
     weights = torch.where(known, start, received).float()
     update = weights - start.float()
-    harmless = _harmless(weights)
+    harmless = harmless_size(weights)
     if harmless == 0:  # nothing but zeros and the anchor to learn from
         filled = torch.where(known, start, received)
         return Repair(
@@ -141,34 +138,6 @@ def repair_entries(
     )
 
 
-def first_look(kernels: Tensor, anchor: Tensor, certain: Tensor) -> tuple[float, float]:
-    """Estimate the share of hit entries from the numbers alone, without images.
-
-    Args:
-        kernels: Shape (groups, kernels, fan_in).
-        anchor: Same shape; zero where unknown.
-        certain: Entries hit beyond doubt, same shape, bool; they are not counted.
-
-    Returns:
-        The estimated share, and the share of entries that are more likely hit than not.
-
-    >>> weights = torch.randn(1, 50, 60, generator=torch.Generator().manual_seed(0))
-    >>> first_look(weights, torch.zeros_like(weights), torch.zeros_like(weights, dtype=torch.bool))[1]
-    0.0
-    """
-    flat = kernels.shape[2]
-    known = (certain | ~kernels.isfinite()).reshape(-1, flat)
-    weights = torch.where(known, anchor.reshape(-1, flat), kernels.reshape(-1, flat)).float()
-    update, harmless = weights - anchor.reshape(-1, flat).float(), _harmless(weights)
-    if harmless == 0 or bool(known.all()):
-        return 0.0, 0.0
-    scales = _rough_scales(update, known, harmless, torch.ones_like(update[0]), bursts=True)
-    told = ~known & (update.abs() > _NOTHING * harmless)
-    model = fit_hits(update[told], scales[told], Prior(0.25, 3.0, 0.6))
-    likely = model.posterior(update[~known], scales[~known]) > _SURE
-    return model.share, float(likely.double().mean())
-
-
 @dataclass(frozen=True)
 class _Found:
     hits: Tensor
@@ -192,9 +161,9 @@ class _Search:
 
     def run(self) -> _Found:
         prior = Prior.of(sparse=self.sparse)
-        scales = _rough_scales(self.update, self.known, self.harmless, self.places, bursts=self.sparse)
+        scales = rough_scales(self.update, self.known, self.harmless, self.places, bursts=self.sparse)
         # What is next to nothing (pruned, decayed, never reached by an update) does not tell how large others are.
-        told = ~self.known & (self.update.abs() > _NOTHING * self.harmless)
+        told = ~self.known & (self.update.abs() > NEXT_TO_NOTHING * self.harmless)
         model = fit_hits(self.update[told], scales[told], prior)
         hits = self.known | (model.posterior(self.update, scales) > _SUSPECTED)
         predicted, field = torch.zeros_like(self.update), FIELDS[0]
@@ -228,8 +197,8 @@ class _Search:
         good, sizes = (~hits).float(), residuals.abs().clamp_max(1e12) / self.places
         row, column = torch.ones_like(sizes[:, :1]), torch.ones_like(sizes[:1])
         for _ in range(3):
-            row = _drawn_means(sizes / column, good, 1)
-            column = _drawn_means(sizes / row.clamp_min(1e-30), good, 0)
+            row = drawn_means(sizes / column, good, 1)
+            column = drawn_means(sizes / row.clamp_min(1e-30), good, 0)
         if self.sparse:
             row, column = capped(row), capped(column)
         return (1.2533 * row * column * self.places).clamp_min(self.harmless)
@@ -261,35 +230,6 @@ def _places(ground: Ground, kernels: int, *, anchored: bool) -> Tensor:
     Used where too few kernels show it themselves; without an anchor the initial weights hide it.
     """
     power = ground.factor.square().sum(0)
-    if not anchored or kernels >= _FEWEST_KERNELS:
+    if not anchored or kernels >= FEWEST_KERNELS:
         return torch.ones_like(power)
     return (power / power.mean().clamp_min(1e-30)).sqrt().clamp(0.05, 3.0)
-
-
-def _harmless(weights: Tensor) -> float:
-    sizes = weights[weights != 0].abs()
-    if sizes.numel() == 0:
-        return 0.0
-    # Not of those that weight decay left at 1e-20, however many they are.
-    sizes = sizes[sizes >= 1e-3 * sizes.kthvalue(-(-9 * sizes.numel() // 10)).values]
-    return _HARMLESS * float(sizes.median()) / 0.6745
-
-
-def _rough_scales(update: Tensor, known: Tensor, harmless: float, places: Tensor, *, bursts: bool) -> Tensor:
-    """Scale of each entry by the medians of its kernel and of its place, both drawn towards the layer's."""
-    sizes = torch.where(known | (update.abs() <= _NOTHING * harmless), torch.nan, update.abs() / places)
-    whole = sizes.flatten().nanmedian().nan_to_num(0.0)
-    row = sizes.nanmedian(1, keepdim=True).values.nan_to_num(0.0) + 0.3 * whole
-    column = (
-        sizes.nanmedian(0, keepdim=True).values.nan_to_num(0.0) if len(update) >= _FEWEST_KERNELS else whole
-    ) + 0.3 * whole
-    if bursts:
-        row, column = capped(row), capped(column)
-    scales = row * column / (1.3 * whole).clamp_min(1e-30) / 0.6745
-    return (places * scales).expand_as(update).clamp_min(harmless)
-
-
-def _drawn_means(sizes: Tensor, good: Tensor, axis: int, pull: float = 10.0) -> Tensor:
-    count, total = good.sum(axis, keepdim=True), (sizes * good).sum(axis, keepdim=True)
-    whole = total.sum() / count.sum().clamp_min(1)
-    return (total + pull * whole) / (count + pull)
