@@ -52,18 +52,18 @@ def screen(
 ) -> Screening:
     """Search for a trigger of every class and flag the classes that need far less than the others.
 
-    A backdoor is a short cut: its class is reached with a change much smaller than any other class takes. Patches
-    are judged by their size, and one that leads every image away from its own answer by the same measure (triggers
-    that send each class to another); where output weights stand out, these classes are taken instead. The network's
-    purified self knows no short cuts: a class whose small patch turns it as well is easy by nature, and beside a class
-    that is flagged one whose small patch it ignores is, too. Where none stands out, plain squares are tried all over
-    the picture; then patches are judged by how seldom the purified self follows; then warps are searched for and
-    judged by their size; then additions, by how often one length works on the network and not on its purified self;
-    and last plain changes of whole pictures, waves, triggers that a small network draws for each image, and patches,
-    which turn the network and not its purified self, unless the network was repaired. Where nothing else is found, a
-    class that was taken for natural is flagged all the same if its patch is small indeed. Tiny warps are given along
-    with the patches of a class, where these are none too small warps of other classes as well that stand out, and what
-    leads away from all answers to one class is flagged as that class's.
+    A backdoor is a short cut: its class is reached with a change much smaller than any other class takes. Patches are
+    judged by their size, and one that leads every image away from its own answer by the same measure (triggers that
+    send each class to another); where output weights stand out, these classes are taken instead. The network's purified
+    self knows no short cuts: a class whose small patch turns it as well is easy by nature, and beside a class that is
+    flagged one whose small patch it ignores is, too. Where none stands out, plain squares are tried all over the
+    picture; then patches are judged by how seldom the purified self follows; then warps are searched for and judged by
+    their size; then additions, by how often one length works on the network and not on its purified self; and last
+    plain changes of whole pictures, waves, triggers that a small network draws for each image, and patches, which turn
+    the network and not its purified self. Where nothing else is found, a class that was taken for natural is flagged
+    all the same if its patch is small indeed. These last ones are left out of a network that was repaired. Tiny warps
+    are given along with the patches of a class, where these are none too small warps of other classes as well that
+    stand out, and what leads away from all answers to one class is flagged as that class's.
 
     Args:
         subject: What to search.
@@ -106,7 +106,7 @@ def screen(
         step = _step(told, "comparing with the purified self")
         found = by_unshared_patches(subject, found, unlike, step)
     if not found.flagged:
-        return doubtful(small, found)
+        return found if subject.mended else doubtful(small, found)
     found = _to_one(subject, found)
     # A class may turn out not to be so natural by what was tried later.
     return replace(found, natural=tuple(name for name in found.natural if name not in found.flagged))
