@@ -78,8 +78,8 @@ class Subject:
         clear: Whether what leads away from each answer is looked for, too, and plain changes that turn it.
         side: Of the middles of the images that searches by descent are shown; None for the images.
         middles_clear: Whether what leads away from each answer is looked for in them.
-        mended: Whether the network was repaired. What its purified self does not react to shows little then, and neither
-            does a small patch that this follows: of seven healthy ones two had such patches.
+        mended: Whether the network was repaired. What its purified self does not react to shows little then, and
+            neither does a small patch that this follows: of seven healthy ones two had such patches.
     """
 
     score: Score
