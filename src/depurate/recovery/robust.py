@@ -26,6 +26,7 @@ _FAR = 6.0
 _SUSPECTED = 0.3
 # Of entries of a burst: so sure that the network's answers are not asked about each.
 _OF_BURST = 0.9995
+_LOST = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +170,9 @@ class _Search:
         predicted, field = torch.zeros_like(self.update), FIELDS[0]
         probability = hits.float()
         for turn in range(_ROUNDS):
-            data = torch.where(hits, predicted, self.update)
+            # What was first predicted of kernels that are lost altogether would hardly fade in so few passes.
+            lost = hits.double().mean(1, keepdim=True) > _LOST
+            data = torch.where(hits, torch.where(lost, 0.0, predicted), self.update)
             size = self._sizes(data, hits)
             if turn in (0, 2):
                 field = self._best_field(data / size, hits, turn)
