@@ -48,7 +48,10 @@ def test_a_backdoor_behind_damage_is_found_and_removed(network, noise):
     assert any("looked for in the repaired network" in each for each in said)
     softened = [layer for layer in result.layers if layer.method == "soft"]
     assert softened and all(layer.guarantee is Guarantee.APPROXIMATE for layer in softened)
-    assert sum(layer.contaminated for layer in result.layers) > 0
+    struck = [layer for layer in softened if layer.contaminated]
+    assert struck and all(
+        "then recovered from the repaired layer" in " ".join(layer.notes) for layer in struck
+    )
     assert any("Before that, entries taken for hit" in each for each in judge(result.record).done)
     assert sum(layer.nonfinite for layer in result.layers) == sum(
         int((~value.isfinite()).sum()) for value in after.values.values()

@@ -11,6 +11,8 @@ from depurate.analysis.layers import histogram_of, moved_by, noise_of
 from depurate.recovery import Guarantee, LayerOutcome, LayerRecord, read_statistics
 from depurate.spans import BATCH_NORMS, read_kernels
 
+_THEN = "then recovered from the repaired layer, as a backdoor was found in the repaired network"
+
 
 def brought_up(record: LayerRecord, outcome: LayerOutcome, note: str) -> LayerRecord:
     """Bring a layer's record up to date after its kernels were changed together with those of other layers.
@@ -83,7 +85,7 @@ def _after_repair(
         contaminated=repair.contaminated,
         noise=repair.noise,
         moved=moved_by(read(received), read(purified)),
-        notes=(*repair.notes, *record.notes),
+        notes=(*repair.notes, _THEN, *record.notes),
         seconds=repair.seconds + record.seconds,
     )
 

@@ -122,7 +122,8 @@ def purify(
         typer.Option(
             help="exact: the paper's l1 recovery, with certificates. soft: closed form, against backdoors. "
             "robust: hit entries only, against sparse noise. "
-            "auto: exact where it can be certified, robust where weights show noise or damage, soft elsewhere."
+            "auto: exact where it can be certified, robust where weights show noise or damage, and soft where a "
+            "backdoor is found, in what was repaired, too."
         ),
     ] = Method.auto,
     strength: Annotated[
