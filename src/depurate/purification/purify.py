@@ -118,7 +118,7 @@ def purify(
     repaired: tuple[LayerRecord, ...] = ()
     behind = look_behind(plan, run, done, watch, recipe_at)
     if behind.run.suspect is not run.suspect:
-        repaired = done.layers
+        repaired, left = done.layers, (*left, *done.remarks)
         done, run, more = finish(behind, watch)
         left = (*left, *more)
     plan = behind
