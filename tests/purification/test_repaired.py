@@ -52,7 +52,9 @@ def test_a_backdoor_behind_damage_is_found_and_removed(network, noise):
     assert struck and all(
         "then recovered from the repaired layer" in " ".join(layer.notes) for layer in struck
     )
+    assert result.record.repaired_first
     assert any("Before that, entries taken for hit" in each for each in judge(result.record).done)
+    assert any("repaired and purified network gave the same" in each for each in judge(result.record).trust)
     assert sum(layer.nonfinite for layer in result.layers) == sum(
         int((~value.isfinite()).sum()) for value in after.values.values()
     )

@@ -105,7 +105,8 @@ def print_summary(console: Console, record: PurifyRecord) -> None:
         .append(f" ({record.guarantee.sentence})")
     )
     if record.agreement is not None:
-        console.print(Text(f"benign images: {agreement_words(record.agreement)}"))
+        compared = "repaired network" if record.repaired_first else "suspect"
+        console.print(Text(f"benign images: {agreement_words(record.agreement, compared)}"))
     if record.untouched:
         console.print(
             Text(f"not covered by any recovery: {len(record.untouched)} parameters (named in the report)")
@@ -114,10 +115,10 @@ def print_summary(console: Console, record: PurifyRecord) -> None:
         console.print(Text(f"warning: {warning}", style="yellow"))
 
 
-def agreement_words(agreement: Agreement) -> str:
+def agreement_words(agreement: Agreement, compared: str = "suspect") -> str:
     """Put an agreement into words."""
     return (
-        f"the purified network answers like the suspect on {agreement.agreement:.1%} of {agreement.images} held-back "
-        f"images (95 % interval {agreement.low:.1%} to {agreement.high:.1%}); expected loss of accuracy "
+        f"the purified network answers like the {compared} on {agreement.agreement:.1%} of {agreement.images} "
+        f"held-back images (95 % interval {agreement.low:.1%} to {agreement.high:.1%}); expected loss of accuracy "
         f"{100 * agreement.expected_loss:.2f} points"
     )

@@ -23,12 +23,12 @@ _ROUNDS = 2
 # At this strength hardly any backdoor of the zoo's was left, which is what the purified self is compared for.
 _REFERENCE = 0.3
 _TREATED_AS_DAMAGE = (
-    "entries that no training produces were found, so this was treated as damaged memory: entries taken for hit, and "
-    "no others, were replaced"
+    "entries that no training produces were found, so this was treated as damaged memory: entries taken for hit were "
+    "replaced"
 )
 _TREATED_AS_SPARSE = (
-    "the weights show sparse noise ({sign}), so what the suspect computes was not used: entries taken for hit, and no "
-    "others, were replaced"
+    "the weights show sparse noise ({sign}), so what the suspect computes was not used: entries taken for hit were "
+    "replaced"
 )
 _NOT_LOOKED = "no backdoor was looked for: that is done by the auto method"
 _BY_NUMBERS = "about {share:.1%} of them by their numbers alone"

@@ -222,6 +222,13 @@ class PurifyRecord:
     seconds: float = 0.0
     search: TriggerSearch | None = None
 
+    @property
+    def repaired_first(self) -> bool:
+        """Whether entries were repaired before layers were recovered softly: agreement is with the repaired network."""
+        return any(
+            layer.method == "soft" and (layer.contaminated or layer.nonfinite) for layer in self.layers
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """This record as plain dicts, lists, strings and numbers."""
         return asdict(self)

@@ -217,7 +217,7 @@ def _done(record: PurifyRecord) -> tuple[str, ...]:
     for method, number in methods.items():
         deed = DEEDS.get(method, f"treated with the method {_quote(method)}")
         sentences.append(f"{plural(number, 'layer was', 'layers were')} {deed}.")
-    if _repaired_first(record):
+    if record.repaired_first:
         sentences.append("Before that, entries taken for hit were replaced.")
     if any(trial.chosen and trial.distilled for trial in record.trials):
         sentences.append(
@@ -242,7 +242,7 @@ def _trust(record: PurifyRecord, guarantee: Guarantee) -> tuple[str, ...]:
             f"{plural(len(record.untouched), 'parameter is', 'parameters are')} covered by no recovery "
             "and passed on as received."
         )
-    held, before = record.agreement, "repaired" if _repaired_first(record) else "suspect"
+    held, before = record.agreement, "repaired" if record.repaired_first else "suspect"
     if held is None:
         sentences.append("No images were held back, so agreement with the suspect was not measured.")
     else:
@@ -253,10 +253,6 @@ def _trust(record: PurifyRecord, guarantee: Guarantee) -> tuple[str, ...]:
             "This measures benign behaviour only; it cannot show whether a hidden trigger still works."
         )
     return tuple(sentences)
-
-
-def _repaired_first(record: PurifyRecord) -> bool:
-    return any(layer.method == "soft" and hits(layer) for layer in record.layers)
 
 
 def _claim(record: PurifyRecord, guarantee: Guarantee) -> tuple[str, ...]:
