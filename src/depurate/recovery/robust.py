@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from depurate.recovery.bursts import burst_entries, capped
+from depurate.recovery.bursts import burst_entries
 from depurate.recovery.entries import stuck_entries
 from depurate.recovery.kriging import FIELDS, Field, Ground, predict_entries
 from depurate.recovery.mixture import HitModel, Prior, fit_hits
-from depurate.recovery.sizes import FEWEST_KERNELS, NEXT_TO_NOTHING, drawn_means, harmless_size, rough_scales
+from depurate.recovery.sizes import FEWEST_KERNELS, NEXT_TO_NOTHING, fine_scales, harmless_size, rough_scales
 from depurate.recovery.unflip import unflip, vanished
 from depurate.spans import Moments
 
@@ -116,9 +116,8 @@ def repair_entries(
     found = _Search(update, known, ground, places, harmless, sparse, anchored).run()
     predicted = start + found.predicted.to(start)
     restored, single = unflip(received[found.hits], predicted[found.hits], found.scales[found.hits])
-    if (
-        sparse
-    ):  # among many hits of other kinds, or stuck ones, some are one bit away from a fitting word by chance
+    # Among many hits of other kinds, or stuck ones, some are one bit away from a fitting word by chance.
+    if sparse:
         single &= (known & ~stuck)[found.hits]
     likely, spread = predicted.clone(), found.scales.clone()
     likely[found.hits] = torch.where(single, restored, predicted[found.hits])
@@ -178,7 +177,7 @@ class _Search:
                 field = self._best_field(data / size, hits, turn)
             predicted = size * predict_entries(data / size, hits, self.ground, field, 12 if turn == 0 else 6)
             residuals = self.update - predicted
-            scales = self._fine_scales(residuals, hits | ~told)
+            scales = fine_scales(residuals, hits | ~told, self.harmless, self.places, bursts=self.sparse)
             model = fit_hits(residuals[told], scales[told], prior)
             probability = model.posterior(residuals, scales)
             if self.sparse:
@@ -194,17 +193,6 @@ class _Search:
             return (probability > _SURE_ALONE) & (apart > _FAR * model.core)
         wide = self.anchored and model.heavy >= 0.99 * prior.heavy
         return probability > (_SURE_OF_WIDE if wide else _SURE)
-
-    def _fine_scales(self, residuals: Tensor, hits: Tensor) -> Tensor:
-        """Scale of each good residual, a row's times a column's, each drawn towards the layer's by ten entries."""
-        good, sizes = (~hits).float(), residuals.abs().clamp_max(1e12) / self.places
-        row, column = torch.ones_like(sizes[:, :1]), torch.ones_like(sizes[:1])
-        for _ in range(3):
-            row = drawn_means(sizes / column, good, 1)
-            column = drawn_means(sizes / row.clamp_min(1e-30), good, 0)
-        if self.sparse:
-            row, column = capped(row), capped(column)
-        return (1.2533 * row * column * self.places).clamp_min(self.harmless)
 
     def _sizes(self, data: Tensor, hits: Tensor) -> Tensor:
         good = ~hits

@@ -41,8 +41,19 @@ def rough_scales(update: Tensor, known: Tensor, harmless: float, places: Tensor,
     return (places * scales).expand_as(update).clamp_min(harmless)
 
 
-def drawn_means(sizes: Tensor, good: Tensor, axis: int, pull: float = 10.0) -> Tensor:
-    """Means of good sizes along an axis, drawn towards that of all by `pull` entries."""
+def fine_scales(residuals: Tensor, hits: Tensor, harmless: float, places: Tensor, *, bursts: bool) -> Tensor:
+    """Scale of each good residual, a row's times a column's, each drawn towards the layer's by ten entries."""
+    good, sizes = (~hits).float(), residuals.abs().clamp_max(1e12) / places
+    row, column = torch.ones_like(sizes[:, :1]), torch.ones_like(sizes[:1])
+    for _ in range(3):
+        row = _drawn_means(sizes / column, good, 1)
+        column = _drawn_means(sizes / row.clamp_min(1e-30), good, 0)
+    if bursts:
+        row, column = capped(row), capped(column)
+    return (1.2533 * row * column * places).clamp_min(harmless)
+
+
+def _drawn_means(sizes: Tensor, good: Tensor, axis: int, pull: float = 10.0) -> Tensor:
     count, total = good.sum(axis, keepdim=True), (sizes * good).sum(axis, keepdim=True)
     whole = total.sum() / count.sum().clamp_min(1)
     return (total + pull * whole) / (count + pull)
