@@ -105,8 +105,7 @@ def print_summary(console: Console, record: PurifyRecord) -> None:
         .append(f" ({record.guarantee.sentence})")
     )
     if record.agreement is not None:
-        compared = "repaired network" if record.repaired_first else "suspect"
-        console.print(Text(f"benign images: {agreement_words(record.agreement, compared)}"))
+        console.print(Text(f"benign images: {agreement_words(record.agreement, record.compared)}"))
     if record.untouched:
         console.print(
             Text(f"not covered by any recovery: {len(record.untouched)} parameters (named in the report)")

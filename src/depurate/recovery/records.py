@@ -229,6 +229,11 @@ class PurifyRecord:
             layer.method == "soft" and (layer.contaminated or layer.nonfinite) for layer in self.layers
         )
 
+    @property
+    def compared(self) -> str:
+        """What agreement is with, in words."""
+        return "repaired network" if self.repaired_first else "suspect"
+
     def to_dict(self) -> dict[str, Any]:
         """This record as plain dicts, lists, strings and numbers."""
         return asdict(self)

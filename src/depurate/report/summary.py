@@ -54,13 +54,13 @@ def key_numbers(record: PurifyRecord) -> tuple[Fact, ...]:
 
 
 def _held_back(record: PurifyRecord) -> tuple[Fact, Fact]:
-    held, compared = record.agreement, "repaired network" if record.repaired_first else "suspect"
+    held = record.agreement
     if held is None:
         reason = "no images were held back"
         return Fact("Agreement with the suspect", DASH, reason), Fact("Expected loss", DASH, reason)
     interval = f"95{NBSP}% interval {percent(held.low)} to {percent(held.high)}"
     return (
-        Fact(f"Agreement with the {compared}", percent(held.agreement), interval),
+        Fact(f"Agreement with the {record.compared}", percent(held.agreement), interval),
         Fact("Expected loss", points(held.expected_loss), "of accuracy, predicted without labels"),
     )
 
