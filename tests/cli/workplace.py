@@ -44,7 +44,7 @@ class Workplace:
     folder: Path
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from depurate.cli import main; main()", *arguments]
+        command = [sys.executable, "-m", "depurate", *arguments]
         return subprocess.run(
             command, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False
         )
