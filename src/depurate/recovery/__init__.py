@@ -7,7 +7,9 @@ from depurate.recovery.entries import certain_hits, hit_kernels, hit_statistics
 from depurate.recovery.exact import ExactFit, exact_recovery
 from depurate.recovery.lesson import Lesson
 from depurate.recovery.looks import FirstLook, first_look
+from depurate.recovery.outcome import LayerOutcome
 from depurate.recovery.outputs import StrongOutputs, limit_outputs, strong_outputs
+from depurate.recovery.recipe import Recipe
 from depurate.recovery.records import (
     Agreement,
     Guarantee,
@@ -26,7 +28,7 @@ from depurate.recovery.settle import settle
 from depurate.recovery.soft import soft_recovery
 from depurate.recovery.surety import Surety, information
 from depurate.recovery.unflip import unflip_vector
-from depurate.recovery.walk import LayerOutcome, Recipe, walk
+from depurate.recovery.walk import walk
 from depurate.recovery.weighing import weigh
 
 __all__ = [
