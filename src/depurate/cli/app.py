@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Purify contaminated neural networks: a suspect checkpoint and a few hundred unlabelled clean images in, "
-    "a purified checkpoint and an honest report out. No labels, no training.\n\n"
+    "a purified checkpoint and an honest report out. No labels needed.\n\n"
     "Start with [bold]depurate demo[/bold]. Exit codes: 0 done, 1 done but not to the guarantee that was asked for, "
     "2 bad input.",
 )
@@ -113,7 +113,7 @@ def purify(
     anchor: Anchor = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Purified checkpoint. Left out: the suspect's name with -purified.safetensors.."),
+        typer.Option(help="Purified checkpoint. Left out: the suspect's name with -purified.safetensors"),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML report.")] = None,
     json: Json = None,

@@ -90,7 +90,8 @@ def purify(
         >>> [(layer.name, layer.method) for layer in result.layers]
         [('0', 'soft'), ('3', 'soft')]
 
-    Source: arXiv 2407.11031 (exact recovery); DESIGN section 4 (soft recovery).
+    Source: arXiv 2407.11031 (exact recovery); Hoerl & Kennard, Technometrics 12 (1970)
+        (soft recovery, ridge regression towards the anchor).
     """
     started = time.perf_counter()
     _check(method, strength, distil=distil)

@@ -30,7 +30,7 @@ def soft_recovery(moments: Moments, anchor: Tensor, strength: float) -> Tensor:
         tensor([[[2., 0.],
                  [0., 2.]]])
 
-    Source: DESIGN section 4 (ridge regression towards the anchor).
+    Source: Hoerl & Kennard, Ridge regression, Technometrics 12 (1970), shrunk towards the anchor instead of zero.
     """
     start = anchor.double()
     shift = strength * moments.energy[:, None, None]
