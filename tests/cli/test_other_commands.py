@@ -84,3 +84,11 @@ def test_demo_does_not_touch_a_folder_that_is_not_its_own(work):
     (work.folder / "mine" / "letter.txt").write_text("dear")
     done = work.run("demo", "--out", "mine")
     assert done.returncode == 2 and "mine" in done.stderr
+
+
+def test_inspect_refuses_an_anchor_with_nan(work):
+    state = load_file(work.folder / "suspect.safetensors")
+    state["0.bias"][1] = float("nan")
+    save_file(state, work.folder / "anchor.safetensors")
+    done = work.run("inspect", "suspect.safetensors", "--anchor", "anchor.safetensors")
+    assert done.returncode == 2 and "0.bias has 1 NaN or Inf" in done.stderr

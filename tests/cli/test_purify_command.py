@@ -211,3 +211,57 @@ def _refused(work, done, *said):
         assert words in lines[0]
     assert not {"pure.safetensors", "r.html", "pure.bin", "suspect-purified.safetensors"} & work.files()
     assert not [name for name in work.files() if name.endswith(".partial")]
+
+
+def test_exact_recovery_knows_how_coarse_the_numbers_of_the_file_are(work):
+    """Half precision is loaded into float32; what rounding left is no noise all the same."""
+    (work.folder / "arch.py").write_text(
+        "from torch import nn\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(196, 8, bias=False))\n"
+    )
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(12, 1, 14, 14, generator=draw)
+    start = 0.05 * torch.randn(8, 196, generator=draw)
+    clean = (start + 0.05 * torch.randn(8, 12, generator=draw) @ images.flatten(1)).half()
+    hit = torch.where(torch.rand(8, 196, generator=draw) < 0.1, clean + 1, clean)
+    np.savez(work.folder / "few.npz", images=images.numpy())
+    save_file({"1.weight": start}, work.folder / "start.safetensors")
+    save_file({"1.weight": hit}, work.folder / "half.safetensors")
+    done = work.purify(
+        "--method",
+        "exact",
+        "--anchor",
+        "start.safetensors",
+        "--out",
+        "pure.safetensors",
+        suspect="half.safetensors",
+        images="few.npz",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    pure = load_file(work.folder / "pure.safetensors")["1.weight"]
+    assert pure.dtype == torch.float16
+    assert (pure.float() - clean.float()).abs().max() < 2e-3
+
+
+def test_a_report_that_cannot_be_written_takes_nothing_with_it(work, monkeypatch, capsys):
+    from depurate.cli import app as command
+    from depurate.errors import InputError
+    from depurate.purification import PurifyResult
+
+    def full(self, *_, **__):
+        raise InputError("r.html: could not be written (no space left on device)")
+
+    monkeypatch.setattr(PurifyResult, "write_report", full)
+    monkeypatch.chdir(work.folder)
+    arguments = ["purify", "suspect.safetensors", "--arch", "arch.py:net", "--images", "benign.npz"]
+    monkeypatch.setattr(
+        "sys.argv",
+        ["depurate", *arguments, "--strength", "0.1", "--out", "p.safetensors", "--report", "r.html"],
+    )
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2
+    assert (
+        "no space left on device); the purified checkpoint was written to p.safetensors"
+        in capsys.readouterr().err
+    )
+    assert load_file(work.folder / "p.safetensors")

@@ -150,7 +150,7 @@ def _guarantee(outcome: LayerOutcome, certified: int, kernels: int) -> Guarantee
             return Guarantee.EXACT
         if certified:
             return Guarantee.PARTIAL
-        return Guarantee.APPROXIMATE if outcome.truncated else Guarantee.NONE
+        return Guarantee.APPROXIMATE if outcome.truncated or outcome.doubted else Guarantee.NONE
     return Guarantee.UNCHANGED if torch.equal(outcome.purified, outcome.suspect) else Guarantee.APPROXIMATE
 
 
@@ -203,6 +203,11 @@ def _exact_notes(outcome: LayerOutcome, certified: int, rank: int) -> list[str]:
         notes.append(
             f"the benign patches span all {fan_in:,} directions, so sparse noise cannot be told from training: "
             f"the span was cut to its {rank:,} leading directions and nothing is certified"
+        )
+    elif outcome.doubted:
+        notes.append(
+            "what reaches this layer was made by layers or parameters that are estimates: l1 was fitted to it all the "
+            "same, and nothing is certified"
         )
     elif certified < groups * kernels:
         notes.append(

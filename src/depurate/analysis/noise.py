@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from depurate.recovery import certain_hits
+from depurate.recovery import certain_hits, hit_statistics
 
 _SPARSE = 0.5
 
@@ -21,7 +22,7 @@ class TensorFinding:
         shape: Its shape.
         entries: How many numbers it holds.
         nonfinite: NaN or Inf among them.
-        absurd: Finite entries of a size no training produces.
+        absurd: Finite entries of a size, or of variances a sign, that no training produces.
         peak: max|w| / median|w| over finite, non-zero entries; about 4 to 5 for Gaussian weights, None if all are zero.
         changed: Share of entries that differ from the anchor's, None without one.
         update: ‖w − w(0)‖ / ‖w(0)‖ over finite entries, None without an anchor.
@@ -57,17 +58,28 @@ def inspect_state(state: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> 
         >>> found[0].finding
         '1 NaN or Inf'
     """
+    values = {name: _wide(value.detach()) for name, value in state.items() if value.is_floating_point()}
     return tuple(
-        _finding(name, value.detach(), anchor.get(name))
-        for name, value in state.items()
-        if value.is_floating_point()
+        _finding(name, value, _hits(name, values), anchor.get(name)) for name, value in values.items()
     )
 
 
-def _finding(name: str, value: Tensor, anchor: Tensor | None) -> TensorFinding:
+def _wide(value: Tensor) -> Tensor:
+    """Numbers of eight bits as ones that can be computed with."""
+    return value.float() if value.element_size() == 1 else value
+
+
+def _hits(name: str, values: Mapping[str, Tensor]) -> Tensor:
+    """Certain hits of one tensor; running variances are judged as `purify` does, by their roots."""
+    if name.rpartition(".")[2] == "running_var":
+        return hit_statistics(torch.zeros_like(values[name]), values[name])[1]
+    return certain_hits(values[name])
+
+
+def _finding(name: str, value: Tensor, hits: Tensor, anchor: Tensor | None) -> TensorFinding:
     finite = value.isfinite()
     nonfinite = int((~finite).sum())
-    absurd = int(certain_hits(value).sum()) - nonfinite
+    absurd = int(hits.sum()) - nonfinite
     sizes = value[finite & (value != 0)].abs().double()
     changed = update = None
     if anchor is not None and anchor.shape == value.shape:
@@ -93,7 +105,7 @@ def _words(nonfinite: int, absurd: int, changed: float | None) -> str:
     if nonfinite:
         said.append(f"{nonfinite:,} NaN or Inf")
     if absurd:
-        said.append(f"{absurd:,} of a size no training produces")
+        said.append(f"{absurd:,} of a size or sign no training produces")
     if changed == 0:
         said.append("equal to the anchor")
     elif changed is not None and changed < _SPARSE:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.recovery import LayerRecord, batch_statistics
-from depurate.spans import Site
+from depurate.spans import Site, key_of
 
 _UNSURE = 0.6
 _SHIFTED = 0.5
@@ -41,8 +41,8 @@ def unlike_training(
     seen = []
     first = next((site for site in sites if site.geometry is None), None)
     if first is not None:
-        kept_mean = suspect.get_buffer(f"{first.name}.running_mean").double()
-        kept_variance = suspect.get_buffer(f"{first.name}.running_var").double()
+        kept_mean = suspect.get_buffer(key_of(first.name, "running_mean")).double()
+        kept_variance = suspect.get_buffer(key_of(first.name, "running_var")).double()
         mean, _ = batch_statistics(suspect, first, batches)
         shift = float(((mean - kept_mean).square() / kept_variance.clamp_min(1e-12)).mean().sqrt())
         if shift > _SHIFTED:
@@ -82,7 +82,7 @@ def unrelated_anchor(
     """
     related = []
     for site in sites:
-        key = f"{site.name}.weight"
+        key = key_of(site.name, "weight")
         weight = model.state_dict().get(key)
         if key in anchor and weight is not None and weight.numel() >= 100 and weight.ndim > 1:
             pair = torch.stack([weight.double().flatten().cpu(), anchor[key].double().flatten().cpu()])

@@ -47,7 +47,9 @@ def run_inspect(suspect: Path, anchor: Path | None, out: Path | None, force: boo
         )
     )
     if out is not None:
-        write_text(out, json.dumps([asdict(finding) for finding in findings], indent=2, default=str))
+        write_text(
+            out, json.dumps([asdict(finding) for finding in findings], indent=2, default=str, allow_nan=False)
+        )
 
 
 def _matching(suspect: Checkpoint, anchor: Checkpoint) -> dict[str, Tensor]:
@@ -60,4 +62,7 @@ def _matching(suspect: Checkpoint, anchor: Checkpoint) -> dict[str, Tensor]:
             raise InputError(
                 f"{anchor.path}: {key} is {tuple(theirs[key].shape)}, in {suspect.path} {tuple(ours[key].shape)}"
             )
+        bad = int((~theirs[key].float().isfinite()).sum())
+        if bad:
+            raise InputError(f"{anchor.path}: {key} has {bad} NaN or Inf entries; an anchor must be clean")
     return {key: theirs[key] for key in shared}

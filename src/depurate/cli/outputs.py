@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from depurate.errors import InputError
@@ -16,10 +17,12 @@ def check_free(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> Non
         inputs: Files that are read and must never be replaced.
 
     Raises:
-        InputError: The folder is missing, the file exists, or it is one of the inputs.
+        InputError: The folder is missing or cannot be written to, the file exists, or it is one of the inputs.
     """
     if not path.resolve().parent.is_dir():
         raise InputError(f"{path}: its folder does not exist")
+    if not os.access(path.resolve().parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: its folder cannot be written to")
     if not path.exists():
         return
     if not path.is_file():

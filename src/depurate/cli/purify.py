@@ -26,7 +26,7 @@ from depurate.cli.console import print_summary, progress_bars
 from depurate.cli.outputs import check_free
 from depurate.devices import device_named
 from depurate.errors import InputError
-from depurate.purification import PurifyResult, purify
+from depurate.purification import PurifyResult, purify, rounding_of
 from depurate.recovery import Guarantee
 from depurate.text_files import write_text
 
@@ -71,7 +71,8 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
         Exit code: 0 done; 1 when exact recovery was asked for and not every layer is certified.
 
     Raises:
-        InputError: Anything about the input; no output file exists then.
+        InputError: Anything about the input, and no output file exists then; or a report could not be written, and the
+            checkpoint exists.
     """
     device = device_named(settings.device)
     suspect = read_checkpoint(settings.suspect)
@@ -93,6 +94,7 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
             distil=settings.distil,
             seed=settings.seed,
             max_images=settings.limit,
+            rounding=rounding_of(suspect.weights.values()),
         )
     _write(result, target, outputs, suspect, _provenance(settings, suspect, anchor, source))
     console = Console()
@@ -147,12 +149,15 @@ def _images(settings: Settings, model: nn.Module) -> tuple[Tensor, str, tuple[st
 def _write(
     result: PurifyResult, target: Path, outputs: Outputs, suspect: Checkpoint, provenance: dict[str, str]
 ) -> None:
-    # The checkpoint goes last: when it exists, everything that was asked for exists.
-    if outputs.report is not None:
-        result.write_report(outputs.report, title=suspect.path.name, source=provenance)
-    if outputs.json is not None:
-        write_text(outputs.json, result.to_json())
+    # The checkpoint goes first: it may have taken an hour, and is not to be lost with a report.
     result.save(target, like=suspect)
+    try:
+        if outputs.report is not None:
+            result.write_report(outputs.report, title=suspect.path.name, source=provenance)
+        if outputs.json is not None:
+            write_text(outputs.json, result.to_json())
+    except InputError as error:
+        raise InputError(f"{error}; the purified checkpoint was written to {target}") from error
 
 
 def _provenance(

@@ -1,7 +1,8 @@
 """The main job: a contaminated network in, a purified network and an honest account out."""
 
+from depurate.purification.preparation import rounding_of
 from depurate.purification.purify import METHODS, purify
 from depurate.purification.result import PurifyResult
 from depurate.purification.run import Progress
 
-__all__ = ["METHODS", "Progress", "PurifyResult", "purify"]
+__all__ = ["METHODS", "Progress", "PurifyResult", "purify", "rounding_of"]

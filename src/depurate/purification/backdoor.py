@@ -31,6 +31,7 @@ from depurate.triggers import (
     effort_on,
     find_patches,
     find_square,
+    has_slopes,
     likeliest,
     middle,
     quickly,
@@ -67,6 +68,10 @@ _REASONS = {
     "not react to: taken for a backdoor",
 }
 
+_NOT_SEARCHED = (
+    "no triggers were searched for: that takes pictures, at least three classes, and scores whose slopes on the "
+    "pixels can be followed"
+)
 _NOTHING = (
     "no trigger was found: no class is much easier to reach than the others by one small change of every image; "
     "triggers of other kinds would not be seen, and --method soft purifies in any case"
@@ -133,6 +138,8 @@ class Watch:
         outputs = strong_outputs(suspect, before.shape[1])
         strong = () if outputs is None else outputs.rows
         score = self._score(suspect)
+        if not has_slopes(score, self.images[:2]):
+            return None
         side = side_of_middles(suspect, score, self.images)
         if before.shape[1] > MOST_CLASSES:
             self.progress("choosing classes to search", 0, 1)
@@ -257,7 +264,7 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
     'no trigger was found: no class'
     """
     if found is None:
-        return ("no triggers were searched for: that takes pictures and at least three classes",)
+        return (_NOT_SEARCHED,)
     remarks = tuple(
         (_DOUBTFUL if name in found.flagged else _NATURAL).format(
             name=name, size=found.size_of(name), others=_others(found)

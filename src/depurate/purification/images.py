@@ -44,7 +44,9 @@ class Benign:
     def others(self, fold: int) -> list[Tensor]:
         """Batches of all images but the part that is held back."""
         start = fold * self.held_back
-        parts = (self.images[:start], self.images[start + self.held_back :])
+        parts: tuple[Tensor, ...] = (self.images[:start], self.images[start + self.held_back :])
+        if len(parts[1]) == 1:
+            parts = (torch.cat(parts),)
         return [batch for part in parts for batch in self._batches(part)]
 
     def to_try(self) -> list[Tensor]:
@@ -65,7 +67,11 @@ class Benign:
 
     def _batches(self, images: Tensor) -> list[Tensor]:
         size = max(1, min(128, _NUMBERS_A_BATCH // max(1, images[0].numel()))) if len(images) else 1
-        return [*torch.split(images, size)] if len(images) else []
+        batches = [*torch.split(images, size)] if len(images) else []
+        # A normalisation that kept nothing of training has nothing to divide one image by.
+        if len(batches) > 1 and len(batches[-1]) == 1 < size:
+            batches[-2:] = [torch.cat(batches[-2:])]
+        return batches
 
 
 def _thinned(batches: list[Tensor], numbers: int) -> list[Tensor]:

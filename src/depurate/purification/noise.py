@@ -103,7 +103,7 @@ def _told(run: Run, network: nn.Module) -> float:
 def _most(run: Run) -> float:
     """The most that answers to so many images can tell of them."""
     images = run.benign.some(_LOOKED_AT)
-    classes = logits(run.suspect, [images[0][:1]]).shape[1]
+    classes = logits(run.suspect, [images[0][:2]]).shape[1]
     return math.log(min(classes, sum(len(batch) for batch in images)))
 
 

@@ -8,21 +8,21 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
 
+import torch
 from torch import Tensor, nn
 
 from depurate.analysis import after_repair, logits, thin_ground, with_mended
 from depurate.errors import InputError
+from depurate.purification.adapting import adapted
 from depurate.purification.backdoor import Watch, record_search
 from depurate.purification.distillation import Distillation
 from depurate.purification.images import gather
+from depurate.purification.plain import Guess, mend_plain, reached_after, uncovered
 from depurate.purification.plan import Plan, finish, make_plan
 from depurate.purification.preparation import (
     anchor_state,
-    fill_plain_parameters,
     like_the_original,
     rounding_of,
-    uncovered,
-    unflip_plain_parameters,
     working_copy,
     working_damage,
 )
@@ -43,6 +43,8 @@ _MENDED = (
 METHODS = ("auto", "exact", "soft", "robust")
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def purify(
     model: nn.Module,
     images: Tensor | Iterable[object],
@@ -54,6 +56,7 @@ def purify(
     distil: bool = False,
     seed: int = 0,
     max_images: int = 2000,
+    rounding: float | None = None,
 ) -> PurifyResult:
     """Purify a contaminated network with unlabelled clean images.
 
@@ -76,6 +79,8 @@ def purify(
             answer varied benign images as the suspect does and not to follow the triggers. Takes longer.
         seed: Of every random choice: which images are held back, which patches are looked at.
         max_images: A random sample of this many is used when more are given.
+        rounding: Relative rounding in the weights, below which exact recovery takes a difference for none; None takes
+            that of the network's precision, which is wrong where it was loaded from coarser numbers.
 
     Returns:
         The purified network and the account.
@@ -97,22 +102,23 @@ def purify(
     _check(method, strength, distil=distil)
     working = working_copy(model, double=method == "exact")
     benign = gather(images, limit=max_images, seed=seed, like=next(working.parameters()))
-    working = laid_out(working, benign.images)
-    origin = anchor_state(anchor, working)
-    damage = working_damage(working)
     sites = find_sites(working, benign.images[:2])
-    filled = unflip_plain_parameters(working) if damage else ()
-    filled += fill_plain_parameters(working, sites, origin)
+    working = laid_out(adapted(working, benign.all()[0]), benign.images)
+    origin = anchor_state(anchor, working)
+    damaged = working_damage(working)
     if not any(site.geometry for site in sites):
         raise InputError(
             "the network has no convolution or dense layer that these images reach: nothing to recover"
         )
+    guesses = mend_plain(working, sites, origin, damaged=damaged)
+    guessed = reached_after(working, benign.images[:2], guesses, sites)
     logits(working, [benign.images[:2]])  # no class scores: better found out before the work than after
-    damaged = damage or bool(filled)
+    damaged = damaged or bool(guesses)
     # Where there is other damage the walk sees to statistics, too.
     mended = {} if damaged or method != "auto" else mend_contradicted(working, sites, benign.to_try())
     run = Run(working, origin, sites, benign, progress or _silent)
-    recipe_at = partial(Recipe, method, rounding=rounding_of(model), sampling=Sampling(seed=seed))
+    stored = rounding_of(model.parameters()) if rounding is None else rounding
+    recipe_at = partial(Recipe, method, rounding=stored, sampling=Sampling(seed=seed), guessed=guessed)
     watch = Watch.of(benign.images, Search(seed=seed), run.progress)
     plan = make_plan(run, watch, method, strength, recipe_at, damaged=damaged)
     done, run, left = finish(plan, watch)
@@ -128,17 +134,18 @@ def purify(
     layers = with_mended(after_repair(done.layers, repaired, working, done.purified), mended)
     record = PurifyRecord(
         method=method,
-        guarantee=_weakest(layers),
+        guarantee=_weakest(layers, guesses),
         anchor="given" if anchor is not None else "unknown (zero)",
         images=len(benign.images),
         layers=layers,
         agreement=_agreement(plan),
         trials=plan.trials,
-        untouched=uncovered(working, done.purified, sites),
+        untouched=uncovered(model, done.purified, sites),
+        guessed=tuple(dict.fromkeys(guess.name for guess in guesses)),
         warnings=(
             *plan.warnings,
             *left,
-            *filled,
+            *(guess.said for guess in guesses),
             *_of_mended(mended),
             *done.remarks,
             *run.signatures(done.purified if plan.recipe.repairs else done.suspect),
@@ -182,10 +189,11 @@ def _agreement(plan: Plan) -> Agreement | None:
     return chosen or plan.run.attempt(plan.recipe, "checking on held-back images")
 
 
-def _weakest(layers: tuple[LayerRecord, ...]) -> Guarantee:
-    """The weakest guarantee over the layers that were changed."""
+def _weakest(layers: tuple[LayerRecord, ...], guesses: tuple[Guess, ...]) -> Guarantee:
+    """The weakest guarantee over the layers, and other parameters, that were changed."""
     order = list(Guarantee)
     changed = [layer.guarantee for layer in layers if layer.guarantee is not Guarantee.UNCHANGED]
+    changed += [Guarantee.APPROXIMATE] * bool(guesses)
     return max(changed, key=order.index, default=Guarantee.UNCHANGED)
 
 

@@ -36,8 +36,8 @@ def laid_out(model: nn.Module, images: Tensor) -> nn.Module:
     try:
         laid = copy.deepcopy(model).to(memory_format=torch.channels_last)
         with torch.no_grad():
-            laid(images[:1])
-    except RuntimeError:  # volumes have no such layout, and `view` of what a convolution made fails in it
+            laid(images[:2].clone())
+    except Exception:  # volumes have no such layout, and `view` of what a convolution made fails in it
         return model
     return laid
 
@@ -67,6 +67,10 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
             assert isinstance(normalisation, nn.BatchNorm2d)
             read.set_submodule(first, fuse_conv_bn_eval(convolution, normalisation))
             read.set_submodule(second, nn.Identity())
+        for ahead in model._forward_pre_hooks.values():  # of `adapted`, which reading loses
+            read.register_forward_pre_hook(ahead)
+        for behind in model._forward_hooks.values():
+            read.register_forward_hook(behind)
         with torch.no_grad():
             before, after = read_scores(model(images[:2])), read_scores(read(images[:2]))
         same = torch.allclose(before, after, rtol=0, atol=_SAME * float(before.abs().max()))

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from depurate.spans import key_of
+
 
 def anchor_kernels(anchor: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor | None:
     """Flatten a layer's anchor as `spans.read_kernels` flattens the layer.
@@ -22,12 +24,12 @@ def anchor_kernels(anchor: Mapping[str, Tensor], name: str, like: Tensor) -> Ten
     >>> anchor_kernels({"fc.weight": torch.ones(2, 3)}, "fc", torch.zeros(1, 2, 4)).tolist()
     [[[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]]]
     """
-    weight = anchor.get(f"{name}.weight")
+    weight = anchor.get(key_of(name, "weight"))
     if weight is None:
         return None
     kernels = weight.to(like).reshape(*like.shape[:2], -1)
     if kernels.shape[2] < like.shape[2]:
-        bias = anchor.get(f"{name}.bias")
+        bias = anchor.get(key_of(name, "bias"))
         column = (
             torch.zeros_like(like[..., :1]) if bias is None else bias.to(like).reshape(*like.shape[:2], 1)
         )

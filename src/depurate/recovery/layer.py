@@ -78,7 +78,8 @@ def _exact(outcome: LayerOutcome, spans: list[Span], recipe: Recipe) -> LayerOut
         exact_recovery(span, outcome.purified[group], outcome.anchor[group], recipe.rounding)
         for group, span in enumerate(spans)
     )
-    if truncated:  # a certificate on a span that was cut off says nothing of the clean weights
+    # A certificate on a span that was cut off, or of what estimates made, says nothing of the clean weights.
+    if truncated or outcome.doubted:
         fits = tuple(replace(fit, certified=torch.zeros_like(fit.certified)) for fit in fits)
     purified = torch.stack([fit.kernels for fit in fits])
     certain = torch.stack([fit.hits & fit.certified[:, None] for fit in fits])

@@ -25,6 +25,7 @@ class LayerOutcome:
         moments: None for BatchNorm.
         fits: One per group where exact recovery ran.
         truncated: Whether exact recovery had to cut the span off.
+        doubted: Whether what reaches the layer was made by estimates, so that nothing can be certified here.
         repair: What robust recovery found, where it ran.
         anchored: Whether the anchor has this layer.
         seconds: Wall time.
@@ -40,7 +41,15 @@ class LayerOutcome:
     moments: Moments | None = None
     fits: tuple[ExactFit, ...] = ()
     truncated: bool = False
+    doubted: bool = False
     repair: Repair | None = None
     anchored: bool = False
     seconds: float = 0.0
     least: Tensor | None = None
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the layer was changed without a certificate for all of it: what it makes is an estimate."""
+        if self.method == "exact":
+            return not all(bool(fit.certified.all()) for fit in self.fits)
+        return self.method != "none"

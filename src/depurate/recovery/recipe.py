@@ -25,6 +25,7 @@ class Recipe:
         renew: Estimate all BatchNorm statistics anew, as is done with sparse noise and after soft recovery.
         thin: Multiple of the strength for layers that saw fewer patches than directions: with little strength they
             would repeat these patches and nothing else.
+        guessed: Layers that come after parameters which were filled with a guess: nothing is certified there.
         only: Kernels, by the name of their layer, that soft recovery may change; None for all.
     """
 
@@ -37,6 +38,7 @@ class Recipe:
     sparse: bool = False
     renew: bool = False
     thin: float = 1.0
+    guessed: frozenset[str] = frozenset()
     only: Mapping[str, tuple[int, ...]] | None = None
 
     def strength_on(self, moments: Moments | None) -> float | None:

@@ -11,7 +11,7 @@ class Guarantee(StrEnum):
     """How far a layer's purified weights can be trusted, strongest first.
 
     >>> Guarantee("exact").sentence
-    'every kernel certified: the clean weights, if training stayed in the span of these images'
+    'every kernel certified: the clean weights, if training stayed in the span of what these images bring here'
     """
 
     EXACT = "exact"
@@ -24,7 +24,7 @@ class Guarantee(StrEnum):
     def sentence(self) -> str:
         """The guarantee in one plain sentence."""
         return {
-            "exact": "every kernel certified: the clean weights, if training stayed in the span of these images",
+            "exact": "every kernel certified: the clean weights, if training stayed in the span of what these images bring here",
             "unchanged": "returned bit for bit as received",
             "partial": "some kernels certified, the others are estimates",
             "approximate": "an estimate that reproduces the suspect on benign images; no proof of what was clean",
@@ -196,13 +196,14 @@ class PurifyRecord:
 
     Attributes:
         method: The method asked for.
-        guarantee: The weakest guarantee over the layers that were changed.
+        guarantee: The weakest guarantee over all that was changed.
         anchor: `given`, or `unknown (zero)`.
         images: Benign images used for recovery.
         layers: One record a layer in forward order, BatchNorm included.
         agreement: Suspect against purified on held-back images; None when too few images to hold any back.
         trials: The strengths tried, empty when the strength was given.
         untouched: Parameters that no recovery covers (never executed, or of a kind not supported), by name.
+        guessed: Parameters and buffers of that kind in which damage was replaced by a guess, by name.
         warnings: Failure signatures of the whole run, in plain words.
         versions: Of depurate, torch and Python.
         seconds: Wall time of the whole.
@@ -217,6 +218,7 @@ class PurifyRecord:
     agreement: Agreement | None
     trials: tuple[Trial, ...] = ()
     untouched: tuple[str, ...] = ()
+    guessed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0

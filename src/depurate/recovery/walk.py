@@ -72,7 +72,7 @@ def walk(
         One `LayerOutcome` a site, in forward order.
     """
     lesson = batches if isinstance(batches, Lesson) else Lesson.of(batches)
-    softened, before = False, None
+    softened, doubted, before = False, False, None
     with Passes(suspect, sites, lesson.meant) as theirs, Passes(purified, sites, lesson.shown) as ours:
         pair = _Pair(suspect, purified, theirs, ours)
         for site in sites:
@@ -82,13 +82,16 @@ def walk(
                 replaced = before.hits if before is not None and before.repair is not None else None
                 outcome = _batchnorm(pair, site, lesson.artificial, recipe, replaced, renew=renew)
             else:
-                outcome = _layer(pair, anchor, site, recipe)
+                outcome = _layer(pair, anchor, site, recipe, doubted=doubted or site.name in recipe.guessed)
             # Exact recovery and filling restore what training made, its statistics with it; soft recovery does not.
             softened, before = softened or outcome.method == "soft", outcome
+            doubted = doubted or outcome.estimated
             yield replace(outcome, seconds=time.perf_counter() - started)
 
 
-def _layer(pair: _Pair, anchor: Mapping[str, Tensor], site: Site, recipe: Recipe) -> LayerOutcome:
+def _layer(
+    pair: _Pair, anchor: Mapping[str, Tensor], site: Site, recipe: Recipe, *, doubted: bool
+) -> LayerOutcome:
     module = pair.purified.get_submodule(site.name)
     received = read_kernels(module)
     origin = anchor_kernels(anchor, site.name, received)
@@ -120,6 +123,7 @@ def _layer(pair: _Pair, anchor: Mapping[str, Tensor], site: Site, recipe: Recipe
         kernels,
         hits,
         moments,
+        doubted=doubted,
         anchored=origin is not None,
     )
     if not torch.equal(

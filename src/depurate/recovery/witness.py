@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from depurate.recovery.batchnorm import read_statistics
 from depurate.recovery.entries import hit_statistics
-from depurate.spans import BATCH_NORMS
+from depurate.spans import BATCH_NORMS, shown
 
 # How far clean networks are from what they kept: in deviations, and in logarithms of deviations.
 _MEANS, _DEVIATIONS = 0.1, 0.15
@@ -76,10 +77,10 @@ def listening(model: nn.Module, received: nn.Module) -> tuple[nn.Module, Witness
         module = own.get_submodule(name).train()
         module.momentum = 0.0  # type: ignore[assignment]
 
-        def hear(_: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
-            witness.heard[name] = inputs[0]
+        def hear(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], name: str = name) -> None:
+            witness.heard[name] = shown(inputs, named)
 
-        module.register_forward_pre_hook(hear)
+        module.register_forward_pre_hook(hear, with_kwargs=True)
     return own, witness
 
 

@@ -224,6 +224,11 @@ def _done(record: PurifyRecord) -> tuple[str, ...]:
             "The recomputed layers were then distilled: trained together, without labels, to answer benign images as "
             "the suspect does and not to follow the triggers found."
         )
+    if record.guessed:
+        sentences.append(
+            f"Damage was replaced by a guess in {plural(len(record.guessed), 'parameter', 'parameters')} outside these "
+            "layers; the warnings name what was put there."
+        )
     if kept:
         sentences.append(f"{plural(kept, 'layer was', 'layers were')} returned bit for bit as received.")
     moved = [layer for layer in record.layers if _finite(layer.moved) and layer.moved > 0]

@@ -1,9 +1,11 @@
 """Design matrices and second moments from the activations of a network."""
 
 from depurate.spans.basis import Span, span_of
+from depurate.spans.calls import shown
 from depurate.spans.derived import geometry_on
 from depurate.spans.geometry import Geometry, geometry_of, read_kernels, write_kernels
 from depurate.spans.moments import Moments, Sampling, measure, measure_passes
+from depurate.spans.naming import key_of
 from depurate.spans.passes import Passes
 from depurate.spans.sites import BATCH_NORMS, Site, find_sites, run_to
 
@@ -18,10 +20,12 @@ __all__ = [
     "find_sites",
     "geometry_of",
     "geometry_on",
+    "key_of",
     "measure",
     "measure_passes",
     "read_kernels",
     "run_to",
+    "shown",
     "span_of",
     "write_kernels",
 ]

@@ -10,6 +10,7 @@ import torch
 from greenlet import greenlet
 from torch import Tensor, nn
 
+from depurate.spans.calls import shown
 from depurate.spans.sites import Site, run_to
 
 # Bytes that stopped passes may hold; beyond it a batch is run again from its start.
@@ -53,7 +54,8 @@ class Passes:
         self._pass_of = [first[id(batch)] for batch in batches]
         self._runners: list[_Runner | None] = [None] * len(batches)
         self._handles = [
-            model.get_submodule(site.name).register_forward_pre_hook(_stop_at(site.name)) for site in sites
+            model.get_submodule(site.name).register_forward_pre_hook(_stop_at(site.name), with_kwargs=True)
+            for site in sites
         ]
 
     def __enter__(self) -> Passes:
@@ -183,9 +185,9 @@ class _Runner(greenlet):
 
 
 def _stop_at(name: str) -> Any:
-    def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         current = greenlet.getcurrent()
         if isinstance(current, _Runner):
-            current.reached(name, inputs[0])
+            current.reached(name, shown(inputs, named))
 
     return hook

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.errors import InputError
+from depurate.spans.calls import shown
 from depurate.spans.derived import geometry_on
 from depurate.spans.geometry import Geometry, base_geometry_of
 
@@ -60,20 +61,20 @@ def find_sites(model: nn.Module, images: Tensor) -> tuple[Site, ...]:
     uses = Counter(id(weight) for module in model.modules() for weight in module.parameters(recurse=False))
 
     def note(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            found.setdefault(name, []).append(_Call.of(module, inputs[0], len(images)))
+        def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            found.setdefault(name, []).append(_Call.of(module, shown(inputs, named), len(images)))
 
         return hook
 
     handles = [
-        module.register_forward_pre_hook(note(name))
+        module.register_forward_pre_hook(note(name), with_kwargs=True)
         for name, module in model.named_modules()
         if _recoverable(module, uses)
     ]
     try:
         with torch.no_grad():
-            model(images)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            model(images.clone())  # some networks change what they are given
+    except Exception as error:  # whatever a stranger's network raises
         shape = tuple(images.shape[1:])
         raise InputError(
             f"the network does not accept images of shape {shape}: {_first_line(error)}"
@@ -117,13 +118,17 @@ def run_to(model: nn.Module, site: Site, images: Tensor, collect: Collect, *, ne
         if remaining == 0:
             raise _Reached
 
-    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen(inputs[0], inputs[0])
+    def before(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        seen(shown(inputs, named), shown(inputs, named))
 
-    def after(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        seen(inputs[0], output)
+    def after(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> None:
+        seen(shown(inputs, named), output)
 
-    handle = module.register_forward_hook(after) if need_output else module.register_forward_pre_hook(before)
+    handle = (
+        module.register_forward_hook(after, with_kwargs=True)
+        if need_output
+        else module.register_forward_pre_hook(before, with_kwargs=True)
+    )
     # TF32 convolutions err by 1e-3, which would fill the small directions of a span with noise.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with torch.no_grad(), exact, _stopping_at(handle):
@@ -142,6 +147,8 @@ class _Call:
         """Look at a call; None where the layer turns out to be none that recovery covers."""
         if isinstance(module, BATCH_NORMS):
             geometry, positions = None, inputs[0].numel() // inputs.shape[1]
+        elif inputs.ndim < _axes(module):  # one vector, or one picture: no axis of images
+            return None
         else:
             geometry = geometry_on(module, inputs)
             if geometry is None:
@@ -179,6 +186,11 @@ def _recoverable(module: nn.Module, uses: Counter[int]) -> bool:
     # A weight tied to another module would have to fit the patches of both: left alone, and reported as untouched.
     tied = any(uses[id(weight)] > 1 for weight in module.parameters(recurse=False))
     return base_geometry_of(module) is not None and not tied
+
+
+def _axes(module: nn.Module) -> int:
+    """Axes of a batch that a convolution or dense layer is shown."""
+    return 2 if isinstance(module, nn.Linear) else module.weight.ndim  # type: ignore[return-value]
 
 
 def _first_line(error: Exception) -> str:

@@ -23,6 +23,7 @@ from depurate.triggers.search import (
     find_warps,
     success,
 )
+from depurate.triggers.slopes import has_slopes
 from depurate.triggers.squares import PlainSquare, find_square, scan_squares
 from depurate.triggers.waves import find_wave
 
@@ -55,6 +56,7 @@ __all__ = [
     "find_square",
     "find_warps",
     "find_wave",
+    "has_slopes",
     "likeliest",
     "middle",
     "outliers",

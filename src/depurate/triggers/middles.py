@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from depurate.spans import shown
 from depurate.triggers.effort import effort_on
 from depurate.triggers.search import Score, answers
 
@@ -79,7 +80,7 @@ def side_of_middles(model: nn.Module, score: Score, images: Tensor) -> int | Non
     if not effort.middles or 2 * side * side > height * width:
         return None
     images = images[: effort.judged]
-    if _keeps_positions(model, images[:1]):
+    if _keeps_positions(model, images[:2]):
         return None
     try:
         alike = answers(score, images) == answers(score, middle(images, side))
@@ -92,14 +93,15 @@ def _keeps_positions(model: nn.Module, images: Tensor) -> bool:
     """Whether a dense layer reads more numbers an image than there were channels before it: places, one by one."""
     channels, keeps = images.shape[1], False
 
-    def look(module: nn.Module, inputs: tuple[Any, ...], made: object) -> None:
+    def look(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], made: object) -> None:
         nonlocal channels, keeps
-        dense = isinstance(module, nn.Linear) and inputs[0].ndim == 2
-        keeps = keeps or (dense and inputs[0].shape[1] > channels)
+        read = shown(inputs, named) if isinstance(module, nn.Linear) else None
+        dense = read is not None and read.ndim == 2
+        keeps = keeps or (read is not None and dense and read.shape[1] > channels)
         if isinstance(made, Tensor) and (dense or made.ndim == 4):
             channels = made.shape[1]
 
-    handles = [module.register_forward_hook(look) for module in model.modules()]
+    handles = [module.register_forward_hook(look, with_kwargs=True) for module in model.modules()]
     try:
         with torch.no_grad():
             model(images)

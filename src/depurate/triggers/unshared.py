@@ -149,7 +149,7 @@ def by_aware(subject: Subject, found: Screening, purified: Purified, step: Step)
 def of_many(subject: Subject) -> bool:
     """Whether only the nearest of many classes are searched."""
     with torch.no_grad():
-        return subject.score(subject.images[:1]).shape[1] > len(subject.classes)
+        return subject.score(subject.images[:2]).shape[1] > len(subject.classes)
 
 
 def _under(sizes: Sequence[float], share: float) -> list[bool]:

@@ -38,7 +38,7 @@ def recover_layers(
     Returns:
         The recovered network, how many of its layers have room around their span, and how many layers there are.
     """
-    recovered, rounding = working_copy(model, double=True), rounding_of(model)
+    recovered, rounding = working_copy(model, double=True), rounding_of(model.parameters())
     batches = [batch.double() for batch in images]
     sites = find_sites(recovered, batches[0][:2])
     state = anchor_state(anchor, recovered)

@@ -1,0 +1,143 @@
+"""Networks that do things in ways of their own: softmax at the end, pixels changed in place, no slopes, odd calls."""
+
+import pytest
+import torch
+from torch import nn
+
+from depurate import Guarantee, InputError, purify
+
+
+class Scored(nn.Module):
+    """A small network that normalises its images as it is told to."""
+
+    def __init__(self, normalise):
+        super().__init__()
+        self.normalise = normalise
+        self.convolution = nn.Conv2d(1, 8, 3)
+        self.dense = nn.Linear(288, 5)
+
+    def forward(self, images):
+        images = self.normalise(images)
+        return 5 * self.dense(self.convolution(images).relu().flatten(1))
+
+
+def pictures(count=60):
+    return torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def with_weights_of(other, network):
+    network.load_state_dict(other.state_dict())
+    return network
+
+
+def test_a_softmax_at_the_end_changes_nothing():
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    with torch.no_grad():
+        net[3].weight.mul_(20)
+    plain, ended = (
+        purify(network, pictures(200), method="soft").record
+        for network in (net, nn.Sequential(*net, nn.Softmax(1)))
+    )
+    assert [trial.strength for trial in plain.trials if trial.chosen] == [
+        trial.strength for trial in ended.trials if trial.chosen
+    ]
+    assert ended.agreement.agreement == plain.agreement.agreement
+    assert ended.agreement.expected_loss == pytest.approx(plain.agreement.expected_loss, rel=1e-4)
+    assert ended.warnings == plain.warnings
+
+
+def test_a_network_that_changes_its_images_in_place_is_shown_the_same_ones_each_time():
+    torch.manual_seed(0)
+    kept = Scored(lambda images: (images - 0.5) / 0.25)
+    changed = with_weights_of(kept, Scored(lambda images: images.sub_(0.5).div_(0.25)))
+    one, other = (purify(net, pictures(), method="soft", strength=0.03) for net in (kept, changed))
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True)
+    )
+    assert one.record.agreement == other.record.agreement
+    assert not other.model._forward_pre_hooks
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_caller_may_have_switched_gradients_off(mode):
+    torch.manual_seed(0)
+    with mode():
+        net = Scored(lambda images: images)
+        result = purify(net, pictures())
+    assert result.record.search is not None
+
+
+def _without_gradients(images):
+    with torch.no_grad():
+        return images.clone()
+
+
+@pytest.mark.parametrize("normalise", [_without_gradients, lambda images: (images * 255).round() / 255])
+@pytest.mark.parametrize("options", [{}, {"strength": 0.1}, {"method": "robust"}])
+def test_scores_that_cannot_be_followed_to_the_pixels_are_not_searched(normalise, options):
+    torch.manual_seed(0)
+    record = purify(Scored(normalise), pictures(), **options).record
+    assert record.search is None
+    said = any("slopes on the pixels" in warning for warning in record.warnings)
+    assert said == ("method" not in options)
+
+
+class Called(nn.Module):
+    """A dense layer called by keyword, and one shown a single vector."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(64, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+        self.token = nn.Parameter(torch.randn(16))
+
+    def forward(self, images):
+        return self.last((self.first(input=images.flatten(1)) + self.second(self.token)).relu())
+
+
+@pytest.mark.parametrize("method", ["auto", "soft", "robust", "exact"])
+def test_layers_may_be_called_in_other_ways(method):
+    torch.manual_seed(0)
+    record = purify(Called(), pictures(), method=method).record
+    assert [layer.name for layer in record.layers] == ["first", "last"]
+    assert record.untouched == ("token", "second.weight", "second.bias")
+
+
+def test_what_a_network_raises_ends_in_one_line():
+    class Picky(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dense = nn.Linear(64, 3)
+
+        def forward(self, images):
+            assert images.shape[-1] == 9, "pictures of 9 pixels are wanted"
+            return self.dense(images.flatten(1))
+
+    with pytest.raises(InputError, match=r"\(1, 8, 8\): pictures of 9 pixels are wanted"):
+        purify(Picky(), pictures())
+
+
+@pytest.mark.parametrize("method", ["auto", "soft", "robust"])
+@pytest.mark.parametrize("count", [129, 61])
+def test_normalisations_that_keep_nothing_never_meet_one_image_alone(method, count):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(64, 16),
+        nn.BatchNorm1d(16, track_running_stats=False),
+        nn.ReLU(),
+        nn.Linear(16, 3),
+    )
+    assert purify(net, pictures(count), method=method).record.images == count
+
+
+def test_a_bare_layer_finds_its_anchor():
+    torch.manual_seed(0)
+    images, anchor = torch.randn(10, 200).double(), nn.Linear(200, 5, bias=False).double()
+    clean = anchor.weight.detach() + torch.randn(5, 10).double() @ images * 0.05
+    hit = torch.where(torch.rand(5, 200) < 0.1, clean + 1, clean)
+    net = nn.Linear(200, 5, bias=False).double()
+    net.load_state_dict({"weight": hit})
+    result = purify(net, images, anchor=anchor, method="exact")
+    assert result.record.guarantee is Guarantee.EXACT
+    assert (result.model.weight - clean).abs().max() < 1e-12
