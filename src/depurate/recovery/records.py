@@ -11,7 +11,7 @@ class Guarantee(StrEnum):
     """How far a layer's purified weights can be trusted, strongest first.
 
     >>> Guarantee("exact").sentence
-    'every kernel certified: the clean weights, if training stayed in the span of what these images bring here'
+    'every kernel certified: the clean weights, if training stayed in the span of what reaches the layer'
     """
 
     EXACT = "exact"
@@ -24,7 +24,7 @@ class Guarantee(StrEnum):
     def sentence(self) -> str:
         """The guarantee in one plain sentence."""
         return {
-            "exact": "every kernel certified: the clean weights, if training stayed in the span of what these images bring here",
+            "exact": "every kernel certified: the clean weights, if training stayed in the span of what reaches the layer",
             "unchanged": "returned bit for bit as received",
             "partial": "some kernels certified, the others are estimates",
             "approximate": "an estimate that reproduces the suspect on benign images; no proof of what was clean",
