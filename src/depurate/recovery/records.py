@@ -24,7 +24,8 @@ class Guarantee(StrEnum):
     def sentence(self) -> str:
         """The guarantee in one plain sentence."""
         return {
-            "exact": "every kernel certified: the clean weights, if training stayed in the span of what reaches the layer",
+            "exact": "every kernel certified: the clean weights, if training stayed in the span of what reaches the "
+            "layer",
             "unchanged": "returned bit for bit as received",
             "partial": "some kernels certified, the others are estimates",
             "approximate": "an estimate that reproduces the suspect on benign images; no proof of what was clean",
