@@ -1,6 +1,6 @@
 """The main job: a contaminated network in, a purified network and an honest account out."""
 
-from depurate.purification.preparation import rounding_of
+from depurate.purification.copies import rounding_of
 from depurate.purification.purify import METHODS, purify
 from depurate.purification.result import PurifyResult
 from depurate.purification.run import Progress

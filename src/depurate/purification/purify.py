@@ -11,28 +11,20 @@ from importlib.metadata import version
 import torch
 from torch import Tensor, nn
 
-from depurate.analysis import after_repair, logits, thin_ground, with_mended
+from depurate.analysis import after_repair, thin_ground, with_mended
 from depurate.errors import InputError
-from depurate.purification.adapting import adapted
 from depurate.purification.backdoor import Watch, record_search
+from depurate.purification.copies import like_the_original, rounding_of
 from depurate.purification.distillation import Distillation
-from depurate.purification.images import gather
-from depurate.purification.plain import Guess, mend_plain, reached_after, uncovered
+from depurate.purification.plain import Guess, uncovered
 from depurate.purification.plan import Plan, finish, make_plan
-from depurate.purification.preparation import (
-    anchor_state,
-    like_the_original,
-    rounding_of,
-    working_copy,
-    working_damage,
-)
-from depurate.purification.quick import laid_out
+from depurate.purification.prepared import prepare
 from depurate.purification.refining import refine
 from depurate.purification.repaired import look_behind
 from depurate.purification.result import PurifyResult
 from depurate.purification.run import Progress, Run
-from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord, Recipe, mend_contradicted
-from depurate.spans import Sampling, find_sites
+from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord, Recipe
+from depurate.spans import Sampling
 from depurate.triggers import Search
 
 _MENDED = (
@@ -100,27 +92,12 @@ def purify(
     """
     started = time.perf_counter()
     _check(method, strength, distil=distil)
-    working = working_copy(model, double=method == "exact")
-    benign = gather(images, limit=max_images, seed=seed, like=next(working.parameters()))
-    sites = find_sites(working, benign.images[:2])
-    working = laid_out(adapted(working, benign.all()[0]), benign.images)
-    origin = anchor_state(anchor, working)
-    damaged = working_damage(working)
-    if not any(site.geometry for site in sites):
-        raise InputError(
-            "the network has no convolution or dense layer that these images reach: nothing to recover"
-        )
-    guesses = mend_plain(working, sites, origin, damaged=damaged)
-    guessed = reached_after(working, benign.images[:2], guesses, sites)
-    logits(working, [benign.images[:2]])  # no class scores: better found out before the work than after
-    damaged = damaged or bool(guesses)
-    # Where there is other damage the walk sees to statistics, too.
-    mended = {} if damaged or method != "auto" else mend_contradicted(working, sites, benign.to_try())
-    run = Run(working, origin, sites, benign, progress or _silent)
+    ready = prepare(model, images, anchor, method, limit=max_images, seed=seed)
+    run = Run(ready.working, ready.anchor, ready.sites, ready.benign, progress or _silent)
     stored = rounding_of(model.parameters()) if rounding is None else rounding
-    recipe_at = partial(Recipe, method, rounding=stored, sampling=Sampling(seed=seed), guessed=guessed)
-    watch = Watch.of(benign.images, Search(seed=seed), run.progress)
-    plan = make_plan(run, watch, method, strength, recipe_at, damaged=damaged)
+    recipe_at = partial(Recipe, method, rounding=stored, sampling=Sampling(seed=seed), guessed=ready.guessed)
+    watch = Watch.of(ready.benign.images, Search(seed=seed), run.progress)
+    plan = make_plan(run, watch, method, strength, recipe_at, damaged=ready.damaged)
     done, run, left = finish(plan, watch)
     repaired: tuple[LayerRecord, ...] = ()
     behind = look_behind(plan, run, done, watch, recipe_at)
@@ -131,22 +108,22 @@ def purify(
     plan = behind
     if distil:
         plan, done, left = refine(plan, run, done, left, watch, Distillation(seed=seed))
-    layers = with_mended(after_repair(done.layers, repaired, working, done.purified), mended)
+    layers = with_mended(after_repair(done.layers, repaired, ready.working, done.purified), ready.mended)
     record = PurifyRecord(
         method=method,
-        guarantee=_weakest(layers, guesses),
+        guarantee=_weakest(layers, ready.guesses),
         anchor="given" if anchor is not None else "unknown (zero)",
-        images=len(benign.images),
+        images=len(ready.benign.images),
         layers=layers,
         agreement=_agreement(plan),
         trials=plan.trials,
-        untouched=uncovered(model, done.purified, sites),
-        guessed=tuple(dict.fromkeys(guess.name for guess in guesses)),
+        untouched=uncovered(model, done.purified, ready.sites),
+        guessed=tuple(dict.fromkeys(guess.name for guess in ready.guesses)),
         warnings=(
             *plan.warnings,
             *left,
-            *(guess.said for guess in guesses),
-            *_of_mended(mended),
+            *(guess.said for guess in ready.guesses),
+            *_of_mended(ready.mended),
             *done.remarks,
             *run.signatures(done.purified if plan.recipe.repairs else done.suspect),
             *thin_ground(done.layers),

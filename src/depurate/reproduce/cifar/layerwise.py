@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from depurate.purification.preparation import anchor_state, like_the_original, rounding_of, working_copy
+from depurate.purification.copies import anchor_state, like_the_original, rounding_of, working_copy
 from depurate.recovery import anchor_kernels, exact_recovery
 from depurate.spans import (
     Moments,

@@ -1,0 +1,84 @@
+"""The suspect made ready: a working copy, its layers, its images, and damage outside its layers replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from depurate.analysis import logits
+from depurate.errors import InputError
+from depurate.purification.adapting import adapted
+from depurate.purification.copies import anchor_state, working_copy, working_damage
+from depurate.purification.images import Benign, gather
+from depurate.purification.plain import Guess, mend_plain, reached_after
+from depurate.purification.quick import laid_out
+from depurate.recovery import mend_contradicted
+from depurate.spans import Site, find_sites
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a purification starts from.
+
+    Attributes:
+        working: A copy of the suspect to work on.
+        anchor: State of the anchor, may be empty.
+        sites: Layers in forward order.
+        benign: Images.
+        guesses: What was put into parameters and buffers outside these layers, in place of damage.
+        guessed: Layers that may be shown what guesses make.
+        damaged: Whether entries were found that no training produces.
+        mended: Running statistics that the images contradict and that were estimated anew, by layer.
+    """
+
+    working: nn.Module
+    anchor: Mapping[str, Tensor]
+    sites: tuple[Site, ...]
+    benign: Benign
+    guesses: tuple[Guess, ...]
+    guessed: frozenset[str]
+    damaged: bool
+    mended: Mapping[str, Tensor]
+
+
+def prepare(
+    model: nn.Module,
+    images: Tensor | Iterable[object],
+    anchor: nn.Module | Mapping[str, Tensor] | None,
+    method: str,
+    *,
+    limit: int,
+    seed: int,
+) -> Prepared:
+    """Copy a suspect, find its layers, and replace damage that the walk would not see to.
+
+    Args:
+        model: The suspect; never modified.
+        images: As `purify` takes them.
+        anchor: What training started from, or None.
+        method: As asked for.
+        limit: Most images to keep.
+        seed: Of their choice.
+
+    Raises:
+        InputError: Images, anchor and network do not fit, or there is nothing to recover.
+    """
+    working = working_copy(model, double=method == "exact")
+    benign = gather(images, limit=limit, seed=seed, like=next(working.parameters()))
+    few = benign.images[:2]
+    sites = find_sites(working, few)
+    if not any(site.geometry for site in sites):
+        raise InputError(
+            "the network has no convolution or dense layer that these images reach: nothing to recover"
+        )
+    working = laid_out(adapted(working, benign.all()[0]), benign.images)
+    origin, damaged = anchor_state(anchor, working), working_damage(working)
+    guesses = mend_plain(working, sites, origin, damaged=damaged)
+    logits(working, [few])  # no class scores: better found out before the work than after
+    damaged = damaged or bool(guesses)
+    # Where there is other damage the walk sees to statistics, too.
+    mended = {} if damaged or method != "auto" else mend_contradicted(working, sites, benign.to_try())
+    guessed = reached_after(working, few, guesses, sites)
+    return Prepared(working, origin, sites, benign, guesses, guessed, damaged, mended)
