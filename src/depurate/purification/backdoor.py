@@ -280,7 +280,7 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
     if AWAY in found.flagged:
         return (_AWAY[found.evidence].format(size=found.away, usual=found.usual), *remarks)
     reasons = dict.fromkeys(found.flagged, found.evidence)
-    if found.evidence == "patch":
+    if found.evidence in ("patch", "unshared patch"):
         patched = {trigger.target for trigger in found.triggers if not isinstance(trigger, Warp)}
         warps = [trigger for trigger in found.triggers if isinstance(trigger, Warp)]
         reasons |= {warp.target: "warp" for warp in warps if warp.target not in patched}

@@ -87,6 +87,7 @@ def screen(
         found = _by_squares(subject, found, _step(told, "trying plain squares everywhere"))
     if not found.flagged and unlike is not None:
         found = by_ignored_patches(subject, patches, found, unlike)
+        found = _with_warps(subject, found, _step(told, "searching for warps of the same class"))
     if not found.flagged:
         found = _by_warps(subject, found, _step(told, "searching for warps"))
     if not found.flagged:
@@ -149,9 +150,9 @@ def _with_warps(subject: Subject, found: Screening, step: Step) -> Screening:
 
     Where patches do not stand out by far the class may be the wrong one, so warps of the others are looked at, too.
     """
-    if found.evidence != "patch":
+    if not found.flagged or found.evidence not in ("patch", "unshared patch"):
         return found
-    unsure = any(found.size_of(name) > _FAR_OUT * found.usual for name in found.flagged)
+    unsure = found.evidence == "patch" and any(found.size_of(name) > _FAR_OUT * found.usual for name in found.flagged)
     goals = subject.classes if unsure else found.flagged
     images, search = subject.shown, replace(subject.search, steps=subject.search.steps // 2)
     warps = find_warps(subject.score, images, goals, search, step)
@@ -162,9 +163,9 @@ def _with_warps(subject: Subject, found: Screening, step: Step) -> Screening:
         tiny = _TINY_WARP * images.shape[3]
         return [size < tiny if goal in found.flagged else outlying for goal, size, outlying in marks]
 
-    shown = flagged(found, compress(warps, stand_out(sizes)), "patch")
+    shown = flagged(found, compress(warps, stand_out(sizes)), found.evidence)
     warped = in_whole(subject, shown, find_warps, dict(zip(goals, sizes, strict=True)), stand_out, 1)
-    return flagged(found, (*found.triggers, *warped.triggers), "patch")
+    return flagged(found, (*found.triggers, *warped.triggers), found.evidence)
 
 
 def _by_squares(subject: Subject, found: Screening, step: Step) -> Screening:
