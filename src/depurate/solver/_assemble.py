@@ -14,6 +14,8 @@ from depurate.solver._vertex import Candidate
 _BLOCK = 128
 # Where the largest target exceeds the fit by this factor, target − residual loses digits that the fit itself has.
 _HUGE = 64.0
+# A dual this close to its bound is on it: of the median of an even sample rounding leaves a margin of 1e-13.
+_STRICTLY = 1e-9
 
 
 def assemble(
@@ -70,7 +72,11 @@ def _certify_block(
     """Certify some problems, also as to uniqueness; put their dual, fit and scaled residuals in place."""
     part, coefficients, residuals = problem.take(rows), found.coefficients[rows], found.residuals[rows]
     proof = certify(part, coefficients, residuals, found.dual[rows])
-    sure = found.vertex[rows] & (proof.margin < 1) if part.linear else strictly_convex(part, proof.dual)
+    sure = (
+        found.vertex[rows] & (proof.margin < 1 - _STRICTLY)
+        if part.linear
+        else strictly_convex(part, proof.dual)
+    )
     size = setup.size[rows]
     fitted = part.targets - residuals
     fit = torch.linalg.vector_norm(coefficients, dim=1) / fitted.shape[1] ** 0.5

@@ -34,7 +34,7 @@ class Basis:
         return int(self.vectors.shape[1])
 
 
-def orthonormal_basis(design: Tensor, *, balanced: bool = True) -> Basis:
+def orthonormal_basis(design: Tensor) -> Basis:
     """Orthonormal basis of col(A) by Cholesky QR where A is well conditioned, else by the SVD.
 
     Columns are first scaled to size one by powers of two, which is exact, so columns of very different size
@@ -42,15 +42,27 @@ def orthonormal_basis(design: Tensor, *, balanced: bool = True) -> Basis:
 
     Args:
         design: A, shape (d, r), floating point, finite.
-        balanced: Scale the columns first. Without it, coefficients of a rank deficient design are those of
-            least norm.
     """
     peak = design.abs().amax(0) if design.shape[0] else design.new_zeros(design.shape[1])
-    exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent * int(balanced)
+    exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent
     scale = torch.ldexp(torch.ones_like(peak), exponent)
     scaled = design / scale
-    basis = _cholesky_qr(scaled) or _svd(scaled)
+    basis = _cholesky_qr(scaled) or singular_basis(scaled)
     return Basis(basis.vectors, basis.back / scale)
+
+
+def singular_basis(matrix: Tensor) -> Basis:
+    """The left singular vectors of a design, unscaled: rows of `back` are orthogonal, and coefficients of least norm.
+
+    Args:
+        matrix: A, shape (d, r), floating point, finite.
+    """
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    if values.numel() == 0 or float(values[0]) == 0:
+        return Basis(matrix.new_zeros(matrix.shape[0], 0), matrix.new_zeros(0, matrix.shape[1]))
+    floor = max(matrix.shape) * torch.finfo(matrix.dtype).eps * values[0]
+    rank = int((values > floor).sum())
+    return Basis(left[:, :rank].contiguous(), right[:rank] / values[:rank, None])
 
 
 def _cholesky_qr(matrix: Tensor) -> Basis | None:
@@ -73,12 +85,3 @@ def _cholesky_qr(matrix: Tensor) -> Basis | None:
         if float(factor.diagonal().amin()) > _EASY_PIVOT:
             break
     return None if back is None else Basis(vectors, back)
-
-
-def _svd(matrix: Tensor) -> Basis:
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    if values.numel() == 0 or float(values[0]) == 0:
-        return Basis(matrix.new_zeros(matrix.shape[0], 0), matrix.new_zeros(0, matrix.shape[1]))
-    floor = max(matrix.shape) * torch.finfo(matrix.dtype).eps * values[0]
-    rank = int((values > floor).sum())
-    return Basis(left[:, :rank].contiguous(), right[:rank] / values[:rank, None])

@@ -69,8 +69,7 @@ def certify(problem: Problem, coefficients: Tensor, residuals: Tensor, dual: Ten
     else:
         dual = torch.minimum(torch.maximum(dual, -problem.lower), problem.upper)
         defect = problem.adjoint(dual) - problem.pull(coefficients)
-        factor = torch.linalg.cholesky(problem.ridge)
-        error = 0.5 * (defect * torch.cholesky_solve(defect[:, :, None], factor)[:, :, 0]).sum(1)
+        error = 0.5 * (defect.square() / problem.ridge).sum(1)
     slack = problem.losses(residuals) - residuals * dual
     if problem.smoothing is not None:
         slack = slack + 0.5 * problem.smoothing * dual.square()
@@ -88,7 +87,7 @@ def strictly_convex(problem: Problem, dual: Tensor) -> Tensor:
 
     A ridge always does; smoothing does on the rows strictly inside the box, which must then have full rank.
     """
-    if problem.ridge is not None:
+    if problem.ridge is not None or problem.size == 0:
         return torch.ones(dual.shape[0], dtype=torch.bool, device=dual.device)
     inside = (problem.reach(dual) < 1 - 1e-6).to(dual.dtype)
     factor, info = torch.linalg.cholesky_ex(problem.gram(inside))

@@ -51,8 +51,10 @@ class Iterate:
 
 
 def interior_start(problem: Problem) -> Iterate:
-    """Start at z = 0 and the least squares c, both multipliers lifted by the mean residual."""
+    """Start at z = 0 and the least squares c, with its ridge, both multipliers lifted by the mean residual."""
     coefficients = problem.adjoint(problem.targets)
+    if problem.ridge is not None:  # directions that it all but forbids would be far too long
+        coefficients = coefficients / (1 + problem.ridge)
     residuals = problem.residuals(coefficients)
     lift = residuals.abs().mean(1, keepdim=True).clamp_min(torch.finfo(residuals.dtype).tiny)
     above, below = residuals.clamp_min(0) + lift, (-residuals).clamp_min(0) + lift
@@ -130,7 +132,7 @@ def spread(problem: Problem, point: Iterate) -> Tensor:
     gap = (point.above * (problem.upper - point.dual) + point.below * (problem.lower + point.dual)).sum(1)
     loss = (problem.upper * point.above + problem.lower * point.below).sum(1)
     if problem.smoothing is not None:
-        loss = loss + 0.5 * problem.smoothing[:, 0] * point.dual.square().sum(1)
+        loss = loss + 0.5 * (problem.smoothing * point.dual.square()).sum(1)
     if problem.ridge is not None:
         loss = loss + 0.5 * (point.coefficients * problem.pull(point.coefficients)).sum(1)
     return gap / loss

@@ -52,6 +52,7 @@ def lad(
             loss, so that 1/2 is ‖·‖₁.
         weights: w, shape (d,) or (d, p), nonnegative; below 1e-12 of a target's largest they count as that.
         huber: δ ≥ 0 in units of the targets: the loss of |e| ≤ δ is e²/(2δ), beyond it |e| − δ/2.
+            With a quantile q it turns at 2qδ above zero and 2(1 − q)δ below.
         ridge: Strength of the squared penalty on the coefficients.
         extra: E, shape (d, q, p): every target's own further columns. Not together with `ridge`.
         reweight: Times to solve again with weights 1/(1 + |e|/δ), δ the median nonzero residual, for

@@ -28,8 +28,8 @@ class Problem:
         rounding: Relative size of the targets' own rounding errors, shape (1, 1) or (p, 1); smaller residuals count as
             zero.
         own: Eᵀ, shape (p, q, d), orthonormal rows orthogonal to Q, or zero rows where nothing was left of them.
-        smoothing: s, shape (p, 1), or None for zero.
-        ridge: R, shape (p, k, k), or None for zero; without `own` columns.
+        smoothing: s, shape (p, 1) or (p, d), or None for zero.
+        ridge: The diagonal of R, all there is of it, shape (p, k), or None for zero; without `own` columns.
     """
 
     basis: Tensor
@@ -91,7 +91,7 @@ class Problem:
         """Compute the lower triangles of Bᵀ diag(w) B + R."""
         gram = weighted_gram(self.basis, weights, table)
         if self.ridge is not None:
-            gram = gram + self.ridge
+            gram = gram + torch.diag_embed(self.ridge)
         if self.own is None:
             return gram
         weighted = self.own * weights[:, None, :]
@@ -105,13 +105,13 @@ class Problem:
         """Compute R c, shape (p, k)."""
         if self.ridge is None:
             return torch.zeros_like(coefficients)
-        return (self.ridge @ coefficients[:, :, None])[:, :, 0]
+        return self.ridge * coefficients
 
     def losses(self, residuals: Tensor) -> Tensor:
         """Compute the loss of every residual, shape (p, d)."""
         if self.smoothing is None:
             return self.upper * residuals.clamp_min(0) - self.lower * residuals.clamp_max(0)
-        best = torch.minimum(torch.maximum(residuals / self.smoothing, -self.lower), self.upper)
+        best = self.slopes(residuals)
         return best * (residuals - 0.5 * self.smoothing * best)
 
     def objective(self, coefficients: Tensor, residuals: Tensor) -> Tensor:
@@ -122,6 +122,12 @@ class Problem:
         """Give the dual at nonzero residuals: upper where positive, −lower where negative, 0 at zero."""
         signs = residuals.sign()
         return (signs.clamp_min(0) * self.upper).addcmul_(signs.clamp_max(0), self.lower)
+
+    def slopes(self, residuals: Tensor) -> Tensor:
+        """Give the slope of the loss at every residual, 0 at zero, shape (p, d)."""
+        if self.smoothing is None:
+            return self.signs(residuals)
+        return torch.minimum(torch.maximum(residuals / self.smoothing, -self.lower), self.upper)
 
     def reach(self, dual: Tensor) -> Tensor:
         """Tell how far z goes into its box, 0 in the middle and 1 at a bound, shape (p, d)."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from depurate.errors import InputError
-from depurate.solver._basis import Basis, orthonormal_basis
+from depurate.solver._basis import Basis, orthonormal_basis, singular_basis
 from depurate.solver._masks import largest
 from depurate.solver._problem import Problem
 
@@ -115,7 +115,7 @@ def _check_values(tensor: Tensor, name: str, design: Tensor) -> None:
 def set_up(design: Tensor, targets: Tensor, options: Options, rounding: Tensor) -> Setup:
     """Build the scaled problem for checked arguments, in float64."""
     matrix = design.detach().to(torch.float64)
-    basis = orthonormal_basis(matrix, balanced=options.ridge == 0)
+    basis = singular_basis(matrix) if options.ridge else orthonormal_basis(matrix)
     peak = largest(targets.detach().T).to(torch.float64)[:, None]
     exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent
     size = torch.ldexp(torch.ones_like(peak), exponent)
@@ -137,8 +137,10 @@ def set_up(design: Tensor, targets: Tensor, options: Options, rounding: Tensor) 
         upper=2 * options.quantile * weight,
         rounding=rounding,
         own=own,
-        smoothing=options.huber / size if options.huber else None,
-        ridge=options.ridge * size[:, :, None] * (basis.back @ basis.back.T) if options.ridge else None,
+        # w ρ(e) turns at δ for every w: its slope z is w e/δ there.
+        smoothing=options.huber / (size * weight) if options.huber else None,
+        # In the singular basis ‖u‖² = Σ c²/σ², so R is diagonal.
+        ridge=options.ridge * size * basis.back.square().sum(1) if options.ridge else None,
     )
     return Setup(problem, basis, size, shared, triangle)
 

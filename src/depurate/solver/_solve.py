@@ -86,7 +86,7 @@ def _inside_span(problem: Problem) -> Candidate:
     found = Candidate.start(problem)
     if problem.size == 0:
         found.residuals.copy_(problem.targets)
-        found.dual.copy_(problem.signs(problem.targets))
+        found.dual.copy_(problem.slopes(problem.targets))
         found.vertex[:] = True
     elif problem.linear:
         # A random direction orthogonal to the span tells nearly all others from those inside, at next to no cost.
@@ -121,7 +121,8 @@ def reweigh(
     """
     weights = torch.ones_like(problem.targets)
     for _ in range(times):
-        rows = ((found.residuals == 0).sum(1) <= problem.size).nonzero()[:, 0]
+        zeros = (found.residuals == 0).sum(1)
+        rows = ((zeros <= problem.size) & (zeros < found.residuals.shape[1])).nonzero()[:, 0]
         if not rows.numel():
             break
         size = found.residuals[rows].abs()

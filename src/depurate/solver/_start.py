@@ -45,7 +45,7 @@ class Start:
     def of(found: Candidate, size: int) -> Start:
         """Start from solutions just found, of problems with so many coefficients."""
         zero = found.residuals == 0
-        rows = found.residuals.abs().topk(size, dim=1, largest=False).indices
+        rows = found.residuals.abs().topk(min(size, zero.shape[1]), dim=1, largest=False).indices
         return Start(found.coefficients, rows, zero.scatter(1, rows, True), found.dual, zero.sum(1) <= size)
 
 
@@ -75,11 +75,11 @@ def read_start(start: Solution | Tensor, design: Tensor, setup: Setup, flat: boo
     zero, dual = torch.zeros_like(score, dtype=torch.bool), torch.zeros_like(score)
     generic = torch.zeros(len(score), dtype=torch.bool, device=score.device)
     if isinstance(start, Solution):
-        was = start.residuals[:, None] if flat else start.residuals
+        was = start.residuals[:, None] if start.residuals.ndim == 1 else start.residuals
         if was.shape[0] != design.shape[0]:
             raise InputError(f"start: residuals of {was.shape[0]} rows; expected {design.shape[0]}")
         zero = (was == 0).T
-        dual = (start.dual[:, None] if flat else start.dual).T.to(torch.float64)
+        dual = (start.dual[:, None] if start.dual.ndim == 1 else start.dual).T.to(torch.float64)
         generic = zero.sum(1) <= problem.size
     # Rows that are not known to be zero are ranked behind those that are.
     score = score.masked_fill(zero, -1.0)

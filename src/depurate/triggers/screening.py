@@ -152,7 +152,9 @@ def _with_warps(subject: Subject, found: Screening, step: Step) -> Screening:
     """
     if not found.flagged or found.evidence not in ("patch", "unshared patch"):
         return found
-    unsure = found.evidence == "patch" and any(found.size_of(name) > _FAR_OUT * found.usual for name in found.flagged)
+    unsure = found.evidence == "patch" and any(
+        found.size_of(name) > _FAR_OUT * found.usual for name in found.flagged
+    )
     goals = subject.classes if unsure else found.flagged
     images, search = subject.shown, replace(subject.search, steps=subject.search.steps // 2)
     warps = find_warps(subject.score, images, goals, search, step)
