@@ -85,7 +85,7 @@ def test_certified_record_is_called_so_with_its_assumption() -> None:
     verdict = judge(certified())
     assert verdict.headline == HEADLINES[Guarantee.EXACT]
     assert "if training started from this anchor" in words(verdict)
-    assert "20,161 entries are known to be hit (10.1\u00a0% of 200,500), in 2 of 2 layers." in verdict.found
+    assert "20,161 entries are taken for hit (10.1\u00a0% of 200,500), in 2 of 2 layers." in verdict.found
 
 
 def test_estimates_are_called_estimates_and_agreement_is_not_oversold() -> None:

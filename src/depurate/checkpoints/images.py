@@ -242,5 +242,7 @@ def _check_memory(numbers: int, source: str) -> None:
 
 
 def _told(source: str, taken: int, total: int, request: _Request) -> str:
-    chosen = f", chosen with seed {request.seed}" if taken < total else ""
+    chosen = (
+        f", chosen with seed {request.seed}" if request.limit is not None and request.limit < total else ""
+    )
     return f"{source}: {taken} of {total} images{chosen}"

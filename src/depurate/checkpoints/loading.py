@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -13,6 +12,7 @@ from depurate.checkpoints.checkpoint import Checkpoint
 from depurate.checkpoints.quoting import quote, quote_few
 from depurate.checkpoints.unwrapping import common_prefix
 from depurate.errors import InputError
+from depurate.networks import copy_of
 
 
 def load_state(model: nn.Module, checkpoint: Checkpoint | Mapping[str, Tensor], *, source: str) -> nn.Module:
@@ -42,7 +42,7 @@ def load_state(model: nn.Module, checkpoint: Checkpoint | Mapping[str, Tensor], 
         raise InputError(
             f"{source}: the network has lazy layers without shapes; run it once on an image first"
         )
-    target = copy.deepcopy(model)
+    target = copy_of(model)
     weights = match_names(checkpoint, target.state_dict().keys())
     wide = any(value.dtype == torch.float64 for value in weights.values())
     target.to(torch.float64 if wide else torch.float32)

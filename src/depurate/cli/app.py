@@ -400,11 +400,12 @@ def adopt(
             help="Its backdoor, such as badnets:rows=24-27,columns=24-27,target=0. A clean one: none."
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an entry of that name.")] = False,
 ) -> None:
     """Put a checkpoint from elsewhere into a folder of networks for [bold]depurate bench defences[/bold]."""
     from depurate.cli.bench_defences import run_adopt
 
-    run_adopt(suspect, anchor, name, dataset, network, attack, data, zoo)
+    run_adopt(suspect, anchor, name, dataset, network, attack, data, zoo, force=force)
 
 
 zoo = typer.Typer(no_args_is_help=True, help="Train contaminated networks whose attack and anchor are known.")

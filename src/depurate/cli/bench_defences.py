@@ -79,6 +79,8 @@ def run_adopt(
     attack: str | None,
     data: Path,
     zoo: Path,
+    *,
+    force: bool,
 ) -> None:
     """Write a checkpoint as an entry of a zoo and say what it does."""
     split = read_split(dataset, data, seed=0)
@@ -92,6 +94,7 @@ def run_adopt(
         split=split,
         zoo=zoo,
         source=suspect.name,
+        force=force,
     )
     success = "" if record.success is None else f", attack success {100 * record.success:.1f} %"
     typer.echo(f"{zoo / name}: accuracy {100 * record.accuracy:.1f} %{success}")

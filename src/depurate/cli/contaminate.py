@@ -52,7 +52,8 @@ def run_contaminate(asked: Contamination) -> None:
     }
     write_checkpoint(asked.out, found.values, like=clean, metadata=notes)
     if asked.mask is not None:
-        like = Checkpoint(clean.path, dict(found.mask), clean.format, (), "", {}, clean.sha256)
+        named = {clean.prefix + name: mask for name, mask in found.mask.items()}
+        like = Checkpoint(clean.path, named, clean.format, (), clean.prefix, {}, clean.sha256)
         write_checkpoint(asked.mask, found.mask, like=like, metadata=notes)
     hits = sum(int(mask.sum()) for mask in found.mask.values())
     entries = sum(mask.numel() for mask in found.mask.values())

@@ -79,7 +79,13 @@ class Noise(ABC):
         if isinstance(target, Tensor):
             return self._tensor(target, torch.Generator().manual_seed(seed))
         names = selected({name: value for name, value in target.items() if _floating(value)}, layers)
-        hit = {name: self._tensor(target[name], _generator(seed, name)) for name in names}
+        hit: dict[str, Contaminated] = {}
+        shared: dict[tuple[object, ...], str] = {}
+        for name in names:  # tied tensors are one piece of memory, and are hit once
+            value = target[name]
+            place = (value.untyped_storage().data_ptr(), value.storage_offset(), value.shape, value.stride())
+            first = shared.setdefault(place, name) if value.numel() else name
+            hit[name] = hit[first] if first in hit else self._tensor(value, _generator(seed, name))
         return ContaminatedState(
             dict(target) | {name: found.values for name, found in hit.items()},
             {name: found.mask for name, found in hit.items()},
@@ -115,4 +121,4 @@ def _generator(seed: int, name: str) -> Generator:
 
 def _shown(value: Any) -> str:
     # repr is exact: parsing it gives the very number back.
-    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+    return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from depurate.errors import InputError
-from depurate.recovery import certain_hits, hit_statistics, read_statistics
+from depurate.networks import copy_of, unwrapped
+from depurate.recovery import certain_hits, hit_statistics, is_mask, read_statistics
 from depurate.spans import BATCH_NORMS
 
 # Rounding that training leaves in weights of each precision, relative to their size.
@@ -29,23 +29,23 @@ def working_copy(model: nn.Module, *, double: bool) -> nn.Module:
     Raises:
         InputError: The network has no floating-point parameter.
     """
-    narrow = precision_of(model) in (torch.float16, torch.bfloat16)
-    copied = copy.deepcopy(model).eval().requires_grad_(False)
+    narrow = first_floating(model).dtype in (torch.float16, torch.bfloat16)
+    copied = copy_of(unwrapped(model)).eval().requires_grad_(False)
     return copied.double() if double else copied.float() if narrow else copied
 
 
-def precision_of(model: nn.Module) -> torch.dtype:
-    """Return the dtype of a network's first floating-point parameter.
+def first_floating(model: nn.Module) -> nn.Parameter:
+    """Return a network's first floating-point parameter, whose dtype and device stand for the network's.
 
     Raises:
         InputError: There is none.
 
-    >>> precision_of(nn.Linear(1, 1).half())
+    >>> first_floating(nn.Linear(1, 1).half()).dtype
     torch.float16
     """
     for parameter in model.parameters():
         if parameter.is_floating_point():
-            return parameter.dtype
+            return parameter
     raise InputError("the network has no floating-point parameters: nothing to purify")
 
 
@@ -68,8 +68,8 @@ def rounding_of(weights: Iterable[Tensor]) -> float:
 
 def like_the_original(model: nn.Module, purified: nn.Module) -> nn.Module:
     """Put purified weights into a copy of the network that was handed in, with its dtypes, device and modes."""
-    copied = copy.deepcopy(model)
-    copied.load_state_dict(purified.state_dict())
+    copied = copy_of(model)
+    unwrapped(copied).load_state_dict(purified.state_dict())
     return copied
 
 
@@ -91,7 +91,7 @@ def anchor_state(anchor: nn.Module | Mapping[str, Tensor] | None, model: nn.Modu
     """
     if anchor is None:
         return {}
-    given = anchor.state_dict() if isinstance(anchor, nn.Module) else dict(anchor)
+    given = unwrapped(anchor).state_dict() if isinstance(anchor, nn.Module) else dict(anchor)
     wanted = model.state_dict()
     shared = {name: value for name, value in given.items() if name in wanted and isinstance(value, Tensor)}
     if not shared:
@@ -117,7 +117,8 @@ def working_damage(model: nn.Module) -> bool:
     >>> working_damage(nn.Linear(2, 2))
     False
     """
-    if any(bool(certain_hits(parameter).any()) for parameter in model.parameters()):
+    parameters = (parameter for parameter in model.parameters() if not is_mask(parameter))
+    if any(bool(certain_hits(parameter).any()) for parameter in parameters):
         return True
     return any(
         bool(hit_statistics(*read_statistics(module)).any())

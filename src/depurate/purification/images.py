@@ -10,7 +10,7 @@ from torch import Tensor
 
 from depurate.errors import InputError
 
-_FEWEST = 10
+FEWEST = 10
 _HELD_BACK = 0.2
 _FEWEST_TO_SPLIT = 50
 _NUMBERS_A_BATCH = 1 << 19
@@ -31,6 +31,11 @@ class Benign:
     images: Tensor
     held_back: int
     seen: int
+
+    def without(self, some: Tensor) -> Benign:
+        """All but the images marked, of which as large a part is held back."""
+        kept = self.images[~some.to(self.images.device)]
+        return Benign(kept, _held_back(len(kept)), self.seen)
 
     @property
     def folds(self) -> int:
@@ -100,24 +105,36 @@ def gather(images: Tensor | Iterable[object], *, limit: int, seed: int, like: Te
         (60, 12, 90)
     """
     generator = torch.Generator().manual_seed(seed)
-    kept, keys, seen = None, torch.empty(0, dtype=torch.float64), 0
+    pool: list[Tensor] = []
+    keys: list[Tensor] = []
+    seen = waiting = 0
     for batch in _batches_of(images):
-        if kept is not None and batch.shape[1:] != kept.shape[1:]:
+        if pool and batch.shape[1:] != pool[0].shape[1:]:
             raise InputError(
-                f"images: shape {tuple(batch.shape[1:])} after {tuple(kept.shape[1:])}; all must be equal"
+                f"images: shape {tuple(batch.shape[1:])} after {tuple(pool[0].shape[1:])}; all must be equal"
             )
-        seen += len(batch)
-        # Every image draws a random key and the smallest keys stay: a uniform sample, and a shuffle when sorted.
-        keys = torch.cat([keys, torch.rand(len(batch), generator=generator, dtype=torch.float64)])
-        pool = batch if kept is None else torch.cat([kept, batch])
-        order = keys.argsort()[:limit]
-        kept, keys = pool[order.to(pool.device)], keys[order]
-    if kept is None or len(kept) < _FEWEST:
-        raise InputError(f"images: {0 if kept is None else len(kept)} given; at least {_FEWEST} are needed")
+        seen, waiting = seen + len(batch), waiting + len(batch)
+        pool.append(batch)
+        keys.append(torch.rand(len(batch), generator=generator, dtype=torch.float64))
+        if waiting >= limit:
+            (pool, keys), waiting = _least(pool, keys, limit), 0
+    if seen < FEWEST:
+        raise InputError(f"images: {seen} given; at least {FEWEST} are needed")
+    (kept,), _ = _least(pool, keys, limit)
     if not bool(torch.isfinite(kept).all()):
         raise InputError("images: NaN or Inf among the pixel values")
-    held_back = round(_HELD_BACK * len(kept)) if len(kept) >= _FEWEST_TO_SPLIT else 0
-    return Benign(kept.to(like), held_back, seen)
+    return Benign(kept.to(like), _held_back(len(kept)), seen)
+
+
+def _held_back(images: int) -> int:
+    return round(_HELD_BACK * images) if images >= _FEWEST_TO_SPLIT else 0
+
+
+def _least(pool: list[Tensor], keys: list[Tensor], limit: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Keep the images of the smallest keys, which every image drew: a uniform sample, and a shuffle when sorted."""
+    images, drawn = torch.cat(pool), torch.cat(keys)
+    order = drawn.argsort()[:limit]
+    return [images[order.to(images.device)]], [drawn[order]]
 
 
 def _batches_of(images: Tensor | Iterable[object]) -> Iterable[Tensor]:

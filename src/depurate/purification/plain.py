@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.errors import InputError
-from depurate.recovery import certain_hits, unflip_vector
+from depurate.recovery import certain_hits, is_mask, unflip_vector
 from depurate.spans import BATCH_NORMS, Site, key_of
 
 # More than this is damage of another kind: NaN written over whole words, say.
@@ -120,7 +120,7 @@ def _filled(model: nn.Module, sites: Iterable[Site], anchor: Mapping[str, Tensor
             continue
         for short, parameter in module.named_parameters(recurse=False):
             bad = certain_hits(parameter)
-            if not bool(bad.any()):
+            if not bool(bad.any()) or is_mask(parameter):
                 continue
             name = key_of(prefix, short)
             default = 1 if short == "weight" and "norm" in type(module).__name__.lower() else 0

@@ -27,8 +27,8 @@ _TREATED_AS_DAMAGE = (
     "replaced"
 )
 _TREATED_AS_SPARSE = (
-    "the weights show sparse noise ({sign}), so what the suspect computes was not used: entries taken for hit were "
-    "replaced"
+    "the weights show sparse noise ({sign}), so a repair was made that does not use what the suspect computes: entries "
+    "taken for hit are replaced"
 )
 _NOT_LOOKED = "no backdoor was looked for: that is done by the auto method"
 _BY_NUMBERS = "about {share:.1%} of them by their numbers alone"

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from depurate.analysis import logits
 from depurate.errors import InputError
 from depurate.purification.adapting import adapted
-from depurate.purification.copies import anchor_state, working_copy, working_damage
-from depurate.purification.images import Benign, gather
+from depurate.purification.copies import anchor_state, first_floating, working_copy, working_damage
+from depurate.purification.images import FEWEST, Benign, gather
 from depurate.purification.plain import Guess, mend_plain, reached_after
 from depurate.purification.quick import laid_out
 from depurate.recovery import mend_contradicted
@@ -30,6 +30,7 @@ class Prepared:
         guesses: What was put into parameters and buffers outside these layers, in place of damage.
         guessed: Layers that may be shown what guesses make.
         damaged: Whether entries were found that no training produces.
+        said: What the user must know of the images.
         mended: Running statistics that the images contradict and that were estimated anew, by layer.
     """
 
@@ -40,6 +41,7 @@ class Prepared:
     guesses: tuple[Guess, ...]
     guessed: frozenset[str]
     damaged: bool
+    said: tuple[str, ...]
     mended: Mapping[str, Tensor]
 
 
@@ -66,7 +68,7 @@ def prepare(
         InputError: Images, anchor and network do not fit, or there is nothing to recover.
     """
     working = working_copy(model, double=method == "exact")
-    benign = gather(images, limit=limit, seed=seed, like=next(working.parameters()))
+    benign = gather(images, limit=limit, seed=seed, like=first_floating(working))
     few = benign.images[:2]
     sites = find_sites(working, few)
     if not any(site.geometry for site in sites):
@@ -76,9 +78,24 @@ def prepare(
     working = laid_out(adapted(working, benign.all()[0]), benign.images)
     origin, damaged = anchor_state(anchor, working), working_damage(working)
     guesses = mend_plain(working, sites, origin, damaged=damaged)
-    logits(working, [few])  # no class scores: better found out before the work than after
     damaged = damaged or bool(guesses)
+    benign, said = _answered(working, benign, damaged=damaged)
     # Where there is other damage the walk sees to statistics, too.
     mended = {} if damaged or method != "auto" else mend_contradicted(working, sites, benign.to_try())
     guessed = reached_after(working, few, guesses, sites)
-    return Prepared(working, origin, sites, benign, guesses, guessed, damaged, mended)
+    return Prepared(working, origin, sites, benign, guesses, guessed, damaged, said, mended)
+
+
+def _answered(working: nn.Module, benign: Benign, *, damaged: bool) -> tuple[Benign, tuple[str, ...]]:
+    """Leave images out that the network gives no numbers for, as one that divides by a picture's contrast may."""
+    bad = ~logits(working, benign.all()).isfinite().all(1)
+    count = int(bad.sum())
+    if not count or (damaged and count == len(bad)):  # which its damage may be the cause of
+        return benign, ()
+    if len(bad) - count < FEWEST:
+        raise InputError(
+            f"images: to {count} of {len(bad)} of them the network answers NaN or Inf; at least {FEWEST} others are "
+            "needed"
+        )
+    said = f"to {count} of {len(bad)} images the network answers NaN or Inf: they were left out"
+    return benign.without(bad), (said,)

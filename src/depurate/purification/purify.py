@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
 
-import torch
 from torch import Tensor, nn
 
 from depurate.analysis import after_repair, thin_ground, with_mended
 from depurate.errors import InputError
+from depurate.networks import unwrapped
 from depurate.purification.backdoor import Watch, record_search
 from depurate.purification.copies import like_the_original, rounding_of
 from depurate.purification.distillation import Distillation
@@ -24,7 +24,7 @@ from depurate.purification.repaired import look_behind
 from depurate.purification.result import PurifyResult
 from depurate.purification.run import Progress, Run
 from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord, Recipe
-from depurate.spans import Sampling
+from depurate.spans import Sampling, plain_modes
 from depurate.triggers import Search
 
 _MENDED = (
@@ -35,8 +35,7 @@ _MENDED = (
 METHODS = ("auto", "exact", "soft", "robust")
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@plain_modes()
 def purify(
     model: nn.Module,
     images: Tensor | Iterable[object],
@@ -117,11 +116,12 @@ def purify(
         layers=layers,
         agreement=_agreement(plan),
         trials=plan.trials,
-        untouched=uncovered(model, done.purified, ready.sites),
+        untouched=uncovered(unwrapped(model), done.purified, ready.sites),
         guessed=tuple(dict.fromkeys(guess.name for guess in ready.guesses)),
         warnings=(
             *plan.warnings,
             *left,
+            *ready.said,
             *(guess.said for guess in ready.guesses),
             *_of_mended(ready.mended),
             *done.remarks,

@@ -46,7 +46,7 @@ _LOSS, _STILL_THERE = 0.015, 0.3
 # Where perturbations cost more: additions in their place, on shares of the images and at strengths, hardest first.
 _STEPS = ((1.0, 0.1), (0.3, 0.1), (0.1, 0.1), (0.1, 0.03))
 # Changes of whole pictures are taught on few: healthy networks follow them, too. On two networks that rotations trigger
-# three tenths of the images cost 2 to 3 points more and left as much; on two that sinusoids trigger, 1 to 2 points more.
+# three tenths of the images cost 2 to 3 points more and left as much; on two that sinusoids trigger, 1 to 2 more.
 _CHANGED_SHARE = 0.1
 # Output weights that stand out are recovered alone; a strength of 0.1 did as well on the two networks at hand.
 _ROW_STRENGTH, _ROW_SHARE = 0.03, 0.3

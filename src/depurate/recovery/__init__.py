@@ -3,7 +3,7 @@
 from depurate.recovery.anchors import anchor_kernels
 from depurate.recovery.batchnorm import batch_statistics, read_statistics, renew_statistics
 from depurate.recovery.contradicted import mend_contradicted
-from depurate.recovery.entries import certain_hits, hit_kernels, hit_statistics
+from depurate.recovery.entries import certain_hits, hit_kernels, hit_statistics, is_mask
 from depurate.recovery.exact import ExactFit, exact_recovery
 from depurate.recovery.lesson import Lesson
 from depurate.recovery.looks import FirstLook, first_look
@@ -58,6 +58,7 @@ __all__ = [
     "hit_kernels",
     "hit_statistics",
     "information",
+    "is_mask",
     "limit_outputs",
     "mend_contradicted",
     "read_statistics",

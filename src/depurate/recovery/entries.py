@@ -44,6 +44,20 @@ def certain_hits(values: Tensor) -> Tensor:
     return ~finite | (values.abs().double() > min(max(limit, _NEVER_ABSURD), _ALWAYS_ABSURD))
 
 
+def is_mask(values: Tensor) -> bool:
+    """Whether a matrix holds two numbers only, the lower one no training's: a mask that is added to scores.
+
+    >>> is_mask(torch.full((3, 3), float("-inf")).triu(1)), is_mask(torch.zeros(3, 3))
+    (True, False)
+    """
+    if values.ndim < 2 or values.numel() == 0 or not values.is_floating_point():
+        return False
+    low, high = values.min(), values.max()
+    if not (high.isfinite() and low < high and ((values == low) | (values == high)).all()):
+        return False
+    return bool(certain_hits(values)[values == low].all())
+
+
 def stuck_entries(values: Tensor) -> Tensor:
     """Mark entries that hold the very same number as many others do, scattered, where all the rest differ.
 

@@ -46,7 +46,7 @@ def noise_per_layer(layers: Sequence[LayerRecord]) -> Drawing:
     row_bars(axes[0], [measures[0][row] for row in rows], ORANGE, broken)
     row_bars(axes[1], [measures[1][row] for row in rows], BLUE)
     row_bars(axes[2], [measures[2][row] for row in rows], GREEN)
-    axes[0].set(title="Entries known to be hit", xlabel="share of the layer's entries, %")
+    axes[0].set(title="Entries taken for hit", xlabel="share of the layer's entries, %")
     axes[1].set(title="Moved", xlabel="‖purified − suspect‖ / ‖suspect‖, %")
     axes[2].set(title="Off-span", xlabel="share of the suspect's update, %")
     axes[0].set_yticks(range(len(rows)), [shorten(layer.name) for layer in shown], parse_math=False)

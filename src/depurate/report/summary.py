@@ -37,7 +37,7 @@ def key_numbers(record: PurifyRecord) -> tuple[Fact, ...]:
     return (
         *_held_back(record),
         Fact(
-            "Entries known to be hit",
+            "Entries taken for hit",
             count(hit),
             f"of {count(total)} ({percent(hit / total if total else 0.0)})",
         ),

@@ -138,12 +138,12 @@ def entries(layer: LayerRecord) -> int:
 
 
 def hits(layer: LayerRecord) -> int:
-    """Count the layer's entries that are known to be hit; the non-finite ones are always among them."""
+    """Count the layer's entries that are taken for hit; the non-finite ones are always among them."""
     return max(layer.contaminated, layer.nonfinite)
 
 
 def hit_share(layer: LayerRecord) -> float:
-    """Take the share of the layer's entries that are known to be hit, 0 for a layer without entries."""
+    """Take the share of the layer's entries that are taken for hit, 0 for a layer without entries."""
     return hits(layer) / entries(layer) if entries(layer) else 0.0
 
 
@@ -166,7 +166,7 @@ def _found(record: PurifyRecord) -> tuple[str, ...]:
     total = sum(entries(layer) for layer in record.layers)
     if struck:
         hit, nonfinite = sum(map(hits, struck)), sum(layer.nonfinite for layer in struck)
-        sentence = f"{plural(hit, 'entry is', 'entries are')} known to be hit"
+        sentence = f"{plural(hit, 'entry is', 'entries are')} taken for hit"
         sentence += f" ({percent(hit / total)} of {count(total)})" if total else ""
         sentence += f", in {count(len(struck))} of {plural(len(record.layers), 'layer')}"
         sentence += f"; {count(nonfinite)} of them arrived as NaN or infinity." if nonfinite else "."

@@ -11,6 +11,7 @@ from greenlet import greenlet
 from torch import Tensor, nn
 
 from depurate.spans.calls import shown
+from depurate.spans.modes import Modes, kept_modes
 from depurate.spans.sites import Site, run_to
 
 # Bytes that stopped passes may hold; beyond it a batch is run again from its start.
@@ -134,6 +135,8 @@ class _Runner(greenlet):
         self._wanted: str | None = None
         self._at: str | None = None
         self.inputs: Tensor | None = None
+        # The network's own, where it is stopped.
+        self._modes: Modes | None = None
         # Bytes that it holds where it is stopped.
         self.size = 0
 
@@ -143,16 +146,20 @@ class _Runner(greenlet):
             self._wanted, self._at, self.inputs = name, None, None
             # Contexts belong around each turn: entered inside, they would leak into whoever runs in between.
             # TF32 convolutions err by 1e-3, which would fill the small directions of a span with noise.
-            with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False), kept_modes():
+                if self._modes is not None:
+                    self._modes.set()
                 self.parent = greenlet.getcurrent()
                 self.switch()
+                self._modes = Modes.now()
             self.size = self._bytes()
         return self._at == name
 
     def reached(self, name: str, inputs: Tensor) -> None:
         """Hand control back if this is where the pass is to stop."""
         if name == self._wanted:
-            self._wanted, self._at, self.inputs = None, name, inputs
+            # In the precision of the images, whatever the network computes in there.
+            self._wanted, self._at, self.inputs = None, name, inputs.to(self._batch.dtype)
             del inputs
             assert self.parent is not None
             self.parent.switch()
@@ -161,7 +168,8 @@ class _Runner(greenlet):
         """End the pass where it is."""
         self.inputs = None
         if self and not self.dead:
-            self.throw()
+            with kept_modes():
+                self.throw()
 
     def _bytes(self) -> int:
         # Not the layer's input alone: callers up the stack keep theirs, and a residual block what it will add.

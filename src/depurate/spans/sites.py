@@ -15,6 +15,7 @@ from depurate.errors import InputError
 from depurate.spans.calls import shown
 from depurate.spans.derived import geometry_on
 from depurate.spans.geometry import Geometry, base_geometry_of
+from depurate.spans.modes import kept_modes
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 Collect = Callable[[Tensor, Tensor], None]
@@ -114,7 +115,7 @@ def run_to(model: nn.Module, site: Site, images: Tensor, collect: Collect, *, ne
         if remaining == 0:  # the network caught even `_Reached` and went on
             return
         remaining -= 1
-        collect(inputs, outputs)
+        collect(inputs.to(images.dtype), outputs.to(images.dtype))
         if remaining == 0:
             raise _Reached
 
@@ -131,7 +132,7 @@ def run_to(model: nn.Module, site: Site, images: Tensor, collect: Collect, *, ne
     )
     # TF32 convolutions err by 1e-3, which would fill the small directions of a span with noise.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with torch.no_grad(), exact, _stopping_at(handle):
+    with torch.no_grad(), exact, kept_modes(), _stopping_at(handle):
         model(images)
 
 

@@ -77,7 +77,7 @@ def side_of_middles(model: nn.Module, score: Score, images: Tensor) -> int | Non
     effort = effort_on(images)
     height, width = images.shape[2:]
     side = max(_LEAST, min(height, width) // 2)
-    if not effort.middles or 2 * side * side > height * width:
+    if not effort.middles or side > min(height, width) or 2 * side * side > height * width:
         return None
     images = images[: effort.judged]
     if _keeps_positions(model, images[:2]):

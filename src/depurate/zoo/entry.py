@@ -82,7 +82,7 @@ def save_entry(entry: ZooEntry, folder: str | os.PathLike[str]) -> None:
         folder: Where to; its parent must exist.
 
     Raises:
-        InputError: It cannot be written.
+        InputError: It cannot be written, or what is there is no entry.
     """
     place = Path(folder)
     partial = place.with_name(f".{secrets.token_hex(8)}.partial")
@@ -99,6 +99,8 @@ def save_entry(entry: ZooEntry, folder: str | os.PathLike[str]) -> None:
             _write(partial / _TRIGGER, tensors, notes)
         write_text(partial / _RECORD, entry.record.to_json())
         if place.exists():
+            if not (place / _RECORD).is_file():
+                raise InputError(f"{place}: exists and is no entry of a zoo; choose another name")
             shutil.rmtree(place)
         partial.rename(place)
     except OSError as error:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from torch import nn
 
+from depurate.contamination.attacks import attack_spec
 from depurate.errors import InputError
 from depurate.purification import Progress
 from depurate.zoo.data import Data
 from depurate.zoo.entry import ZooEntry, load_entry, save_entry
 from depurate.zoo.making import Order, make_entry, needs_base
 from depurate.zoo.networks import Network
+from depurate.zoo.record import ZooRecord
 
 CLEAN = "clean"
 
@@ -89,7 +91,9 @@ class _Filler:
     def one(self, order: Order, *, again: bool) -> Filled:
         place = self.folder / self._name(order)
         if place.exists() and not again:
-            return Filled(place, load_entry(place), True)
+            there = load_entry(place)
+            _check_same(place, order, there.record)
+            return Filled(place, there, True)
         # Wished for before anything is trained: the clean network is an entry of its own.
         base = (lambda: self._base(order)) if needs_base(order.attack) else None
         report = None if self.progress is None else self.progress(order)
@@ -103,3 +107,21 @@ class _Filler:
 
     def _name(self, order: Order) -> str:
         return f"{order.dataset}-{self.kind.name}-{order.name}"
+
+
+def _check_same(place: Path, order: Order, record: ZooRecord) -> None:
+    """Refuse an entry that was made to another order; a share of 0 says that no images were poisoned."""
+    attack = None if order.attack is None else attack_spec(order.attack)
+    pairs = {
+        "attack": (record.attack, attack),
+        "seed": (record.seed, order.seed),
+        "epochs": (record.epochs, order.recipe.epochs),
+        "fraction": (record.fraction, order.fraction if record.fraction else record.fraction),
+    }
+    other = [
+        f"{name} {found} instead of {wanted}" for name, (found, wanted) in pairs.items() if found != wanted
+    ]
+    if other:
+        raise InputError(
+            f"{place}: is there already, with {', '.join(other)}; give another name or folder, or --force"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from depurate.bench.defences.images import Split
 from depurate.bench.defences.worker import rates
 from depurate.checkpoints import load_state, read_checkpoint
 from depurate.contamination.attacks import parse_attack
+from depurate.errors import InputError
 from depurate.zoo import ZooEntry, ZooRecord, network, save_entry
 
 
@@ -26,6 +28,7 @@ def adopt(
     split: Split,
     zoo: Path,
     source: str,
+    force: bool = False,
 ) -> ZooRecord:
     """Measure a checkpoint and write it as an entry of a zoo.
 
@@ -39,13 +42,18 @@ def adopt(
         split: Test images; the measured part is used.
         zoo: Folder of the zoo; made if missing.
         source: Where the checkpoint comes from, for the record.
+        force: Whether an entry of that name may be replaced.
 
     Returns:
         The entry's record.
 
     Raises:
-        InputError: A file cannot be read or does not fit, or a name is unknown.
+        InputError: A file cannot be read or does not fit, or a name is unknown or taken.
     """
+    if not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", name):
+        raise InputError(f"name {name!r}: expected letters, digits and .+-_, as it names a folder")
+    if (zoo / name).exists() and not force:
+        raise InputError(f"{zoo / name}: exists already; choose another name or give --force")
     kind = network(architecture)
     networks = [
         load_state(kind.build(), read_checkpoint(path), source=str(path)).eval() for path in (suspect, anchor)

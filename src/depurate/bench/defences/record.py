@@ -41,6 +41,7 @@ class Job:
             self.contamination or "as-is",
             self.defence,
             f"{self.labels}-labels",
+            f"{self.images}-images",
             f"seed-{self.seed}",
         )
         return "--".join(re.sub(r"[^A-Za-z0-9.+-]+", "_", part) for part in parts) + ".json"

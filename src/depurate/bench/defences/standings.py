@@ -118,15 +118,17 @@ def standings(records: Sequence[Record]) -> tuple[Standing, ...]:
 
 
 def _standing(contender: Contender, rows: Sequence[Record]) -> Standing:
-    left = [row.after.success for row in rows if row.after is not None and row.after.success is not None]
-    changes = [row.after.accuracy - row.before.accuracy for row in rows if row.after is not None]
+    networks: dict[tuple[str, str | None], list[Record]] = {}
+    for row in rows:  # several seeds on one network are one network
+        networks.setdefault((row.job.model, row.job.contamination), []).append(row)
+    left = [fmean(_success(row) for row in same) for same in networks.values()]
     return Standing(
         contender,
-        len(rows),
-        fmean(map(rating, rows)),
-        fmean(changes),
+        len(networks),
+        fmean(fmean(map(rating, same)) for same in networks.values()),
+        fmean(fmean(map(gain, same)) for same in networks.values()),
         fmean(left),
-        max(left),
+        max(_success(row) for row in rows),
         sum(success <= BACKDOOR_GONE for success in left),
         median(row.cpu_seconds for row in rows),
         max(row.peak_bytes for row in rows),
@@ -172,6 +174,13 @@ def damaged(records: Sequence[Record]) -> dict[tuple[str, str], tuple[Record, ..
         if record.attack is None and record.job.contamination is not None:
             groups.setdefault((record.job.model, record.job.contamination), []).append(record)
     return {key: tuple(groups[key]) for key in sorted(groups)}
+
+
+def _success(record: Record) -> float:
+    """Attack success that is left of a backdoor, of 1."""
+    assert record.after is not None
+    assert record.after.success is not None
+    return record.after.success
 
 
 def gain(record: Record) -> float:
