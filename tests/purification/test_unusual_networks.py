@@ -141,3 +141,126 @@ def test_a_bare_layer_finds_its_anchor():
     result = purify(net, images, anchor=anchor, method="exact")
     assert result.record.guarantee is Guarantee.EXACT
     assert (result.model.weight - clean).abs().max() < 1e-12
+
+
+def plain():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 4)).eval()
+
+
+@pytest.mark.parametrize("method", ["auto", "soft", "robust"])
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")])
+def test_wrapped_networks_come_back_wrapped(wrap, method):
+    result = purify(wrap(plain()), pictures(), anchor=wrap(plain()), method=method)
+    bare = purify(plain(), pictures(), anchor=plain(), method=method)
+    assert type(result.model) is type(wrap(plain()))
+    assert [layer.name for layer in result.record.layers] == ["0", "3"]
+    assert all(
+        torch.equal(a, b) for a, b in zip(result.model.parameters(), bare.model.parameters(), strict=True)
+    )
+
+
+def test_a_script_is_refused():
+    with pytest.raises(InputError, match="TorchScript"):
+        purify(torch.jit.trace(plain(), pictures(1)), pictures())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_computed_weights_are_copied_and_left_alone():
+    net = plain()
+    torch.nn.utils.weight_norm(net[0])
+    record = purify(net, pictures(), method="soft", strength=0.1).record
+    assert [layer.name for layer in record.layers] == ["3"]
+    assert {"0.weight_g", "0.weight_v"} <= set(record.untouched)
+
+
+class Contrasted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, images):
+        axes = (1, 2, 3)
+        return self.net((images - images.mean(axes, keepdim=True)) / images.std(axes, keepdim=True))
+
+
+@pytest.mark.parametrize("method", ["auto", "soft", "robust", "exact"])
+def test_images_that_are_answered_with_nan_are_left_out_and_said_so(method):
+    images = pictures()
+    images[7] = 0
+    record = purify(Contrasted(), images, method=method).record
+    assert record.images == 59
+    assert any("to 1 of 60 images the network answers NaN or Inf" in said for said in record.warnings)
+
+
+def test_a_network_that_answers_nothing_but_nan_is_refused():
+    class Nothing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = plain()
+
+        def forward(self, images):
+            return self.net(images) * float("nan")
+
+    with pytest.raises(InputError, match="to 60 of 60"):
+        purify(Nothing(), pictures())
+
+
+class Mixed(nn.Module):
+    """Convolutions in automatic precision, a dense layer outside of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3))
+        self.last = nn.Linear(96, 4)
+
+    def forward(self, images):
+        with torch.autocast("cpu", dtype=torch.bfloat16), torch.enable_grad():
+            seen = self.first(images)
+        return self.last(seen.float().flatten(1))
+
+
+@pytest.mark.parametrize("method", ["auto", "soft", "robust"])
+def test_contexts_inside_a_network_stay_inside(method):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        record = purify(Mixed(), pictures(300), method=method).record
+        assert not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+    assert len(record.layers) == 3
+    assert method != "auto" or record.search is not None
+
+
+def test_the_callers_automatic_precision_changes_nothing():
+    alone = purify(plain(), pictures(), method="soft", strength=0.1).model
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        within = purify(plain(), pictures(), method="soft", strength=0.1).model
+        assert torch.is_autocast_enabled("cpu")
+    assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), within.parameters(), strict=True))
+
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.query, self.last = nn.Linear(8, 8), nn.Linear(64, 4)
+        mask = torch.full((8, 8), float("-inf")).triu(1)
+        self.mask = nn.Parameter(mask, requires_grad=False)
+
+    def forward(self, images):
+        rows = self.query(images[:, 0])
+        return self.last((torch.softmax(rows @ rows.mT + self.mask, -1) @ rows).flatten(1))
+
+
+def test_a_mask_is_no_damage():
+    torch.manual_seed(0)
+    net = Masked()
+    result = purify(net, pictures(), method="robust")
+    assert result.record.guarantee is Guarantee.UNCHANGED
+    assert torch.equal(result.model.mask, net.mask)
+
+
+def test_a_first_parameter_of_whole_numbers_says_nothing_of_the_images():
+    torch.manual_seed(0)
+    net = Contrasted()
+    net.register_parameter("order", nn.Parameter(torch.arange(3), requires_grad=False))
+    net.register_module("net", net._modules.pop("net"))
+    assert purify(net, pictures(), method="soft", strength=0.1).record.layers

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,8 +102,11 @@ def chosen(
 
 
 def _real(path: Path, share: float) -> Case:
-    with np.load(path) as archive:
-        rows, columns = archive["design"].shape
+    try:
+        with np.load(path) as archive:
+            rows, columns = archive["design"].shape
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: expected an .npz with a matrix named design ({error})") from error
     return Case(rows, columns, 64, share, design=str(path))
 
 

@@ -111,7 +111,8 @@ def bit_pattern(values: Tensor) -> Tensor:
 
 
 def _floating(value: Tensor) -> bool:
-    return value.is_floating_point()
+    """Whether noise can be put on it; numbers of eight bits only store what others compute with."""
+    return value.is_floating_point() and value.element_size() > 1
 
 
 def _generator(seed: int, name: str) -> Generator:

@@ -20,6 +20,7 @@ from depurate.contamination.attacks.protocol import (
     LearnsFromModel,
     Scores,
 )
+from depurate.errors import InputError
 from depurate.purification import Progress
 from depurate.zoo.data import Data
 from depurate.zoo.entry import ZooEntry
@@ -79,8 +80,14 @@ def make_entry(
 
     Returns:
         The entry, measured on all test images.
+
+    Raises:
+        InputError: The attack wants a class that there is not.
     """
     started = time.perf_counter()
+    target, classes = getattr(order.attack, "target", 0), int(data.labels.max()) + 1
+    if not 0 <= target < classes:
+        raise InputError(f"{order.name}: target {target}; {data.name} has classes 0 to {classes - 1}")
     kept = data.first(order.recipe.images)
     made = _Maker(order, kind, kept, base, progress).make()
     model, anchor, attack, anchor_kind, poisoned = made

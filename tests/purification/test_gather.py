@@ -1,0 +1,29 @@
+"""Images collected from batches of any size."""
+
+import time
+
+import torch
+
+from depurate.purification.images import gather
+
+
+def test_single_images_and_batches_give_the_same_sample():
+    images = torch.rand(300, 1, 4, 4)
+    single = gather(iter(images[:, None]), limit=50, seed=3, like=images)
+    whole = gather(images, limit=50, seed=3, like=images)
+    assert torch.equal(single.images, whole.images) and single.seen == whole.seen == 300
+
+
+def test_time_grows_as_the_images_do():
+    def seconds(count):
+        picture, started = torch.zeros(1, 3, 64, 64), time.process_time()
+        gather((picture for _ in range(count)), limit=4000, seed=0, like=picture)
+        return time.process_time() - started
+
+    seconds(50)
+    assert seconds(1600) < 20 * max(seconds(200), 0.01)
+
+
+def test_no_batch_of_one_is_left_over():
+    benign = gather(torch.rand(129, 1, 4, 4), limit=200, seed=0, like=torch.zeros(1))
+    assert [len(batch) for batch in benign.all()] == [129]
