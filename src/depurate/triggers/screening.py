@@ -148,13 +148,13 @@ def _by_patches(subject: Subject, step: Step) -> tuple[Sequence[Trigger], Screen
 def _with_warps(subject: Subject, found: Screening, step: Step) -> Screening:
     """Beside patches, warps so small that they are what was planted: patches found for such a network teach little.
 
-    Where patches do not stand out by far the class may be the wrong one, so warps of the others are looked at, too.
+    Where patches do not stand out by far the class may be the wrong one, so warps of the others are looked at, too. One
+    of those takes the place of a class whose patch only the purified self speaks against.
     """
     if not found.flagged or found.evidence not in ("patch", "unshared patch"):
         return found
-    unsure = found.evidence == "patch" and any(
-        found.size_of(name) > _FAR_OUT * found.usual for name in found.flagged
-    )
+    doubted = found.evidence == "unshared patch"
+    unsure = doubted or any(found.size_of(name) > _FAR_OUT * found.usual for name in found.flagged)
     goals = subject.classes if unsure else found.flagged
     images, search = subject.shown, replace(subject.search, steps=subject.search.steps // 2)
     warps = find_warps(subject.score, images, goals, search, step)
@@ -167,6 +167,8 @@ def _with_warps(subject: Subject, found: Screening, step: Step) -> Screening:
 
     shown = flagged(found, compress(warps, stand_out(sizes)), found.evidence)
     warped = in_whole(subject, shown, find_warps, dict(zip(goals, sizes, strict=True)), stand_out, 1)
+    if doubted and warped.flagged and not set(warped.flagged) & set(found.flagged):
+        return flagged(found, warped.triggers, "warp")
     return flagged(found, (*found.triggers, *warped.triggers), found.evidence)
 
 
