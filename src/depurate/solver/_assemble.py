@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from depurate.solver._boxed import boxed_dual
 from depurate.solver._certificate import Certificate, certify, strictly_convex
 from depurate.solver._problem import Problem
 from depurate.solver._setup import Setup
@@ -72,6 +73,9 @@ def _certify_block(
     """Certify some problems, also as to uniqueness; put their dual, fit and scaled residuals in place."""
     part, coefficients, residuals = problem.take(rows), found.coefficients[rows], found.residuals[rows]
     proof = certify(part, coefficients, residuals, found.dual[rows])
+    if part.linear and part.own is None:
+        close = (proof.margin >= 1 - _STRICTLY) & (proof.zeros > part.size) & found.vertex[rows]
+        proof = _further_inside(part, coefficients, residuals, proof, close.nonzero()[:, 0])
     sure = (
         found.vertex[rows] & (proof.margin < 1 - _STRICTLY)
         if part.linear
@@ -88,3 +92,23 @@ def _certify_block(
     problem.targets[rows] = fitted.mul_(size)
     found.residuals[rows] = residuals.mul_(size)
     return proof, sure
+
+
+def _further_inside(
+    part: Problem, coefficients: Tensor, residuals: Tensor, proof: Certificate, close: Tensor
+) -> Certificate:
+    """Certify some problems by another dual further inside: with more zeros than coefficients there are many."""
+    if not close.numel():
+        return proof
+    problem, zeros = part.take(close), residuals[close]
+    dual, good = boxed_dual(problem, zeros, proof.dual[close])
+    better = certify(problem, coefficients[close], zeros, dual)
+    good &= (better.gap <= proof.gap[close].clamp_min(_STRICTLY)) & (better.margin < proof.margin[close])
+    taken = close[good]
+    for old, new in (
+        (proof.gap, better.gap),
+        (proof.margin, better.margin),
+        (proof.dual, better.dual),
+    ):
+        old[taken] = new[good]
+    return proof
