@@ -16,6 +16,7 @@ from depurate.purification.plain import Guess, mend_plain, reached_after
 from depurate.purification.quick import laid_out
 from depurate.recovery import mend_contradicted
 from depurate.spans import Site, find_sites
+from depurate.triggers import quickly
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def prepare(
 
 def _answered(working: nn.Module, benign: Benign, *, damaged: bool) -> tuple[Benign, tuple[str, ...]]:
     """Leave images out that the network gives no numbers for, as one that divides by a picture's contrast may."""
-    bad = ~logits(working, benign.all()).isfinite().all(1)
+    with quickly(benign.images):
+        bad = ~logits(working, benign.all()).isfinite().all(1)
     count = int(bad.sum())
     if not count or (damaged and count == len(bad)):  # which its damage may be the cause of
         return benign, ()
