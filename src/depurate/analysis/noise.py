@@ -60,7 +60,7 @@ def inspect_state(state: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> 
     """
     values = {name: _wide(value.detach()) for name, value in state.items() if value.is_floating_point()}
     return tuple(
-        _finding(name, value, _hits(name, values), anchor.get(name)) for name, value in values.items()
+        _finding(name, value, _hits(name, value), anchor.get(name)) for name, value in values.items()
     )
 
 
@@ -69,11 +69,11 @@ def _wide(value: Tensor) -> Tensor:
     return value.float() if value.element_size() == 1 else value
 
 
-def _hits(name: str, values: Mapping[str, Tensor]) -> Tensor:
+def _hits(name: str, value: Tensor) -> Tensor:
     """Certain hits of one tensor; running variances are judged as `purify` does, by their roots."""
     if name.rpartition(".")[2] == "running_var":
-        return hit_statistics(torch.zeros_like(values[name]), values[name])[1]
-    return certain_hits(values[name])
+        return hit_statistics(torch.zeros_like(value), value)[1]
+    return certain_hits(value)
 
 
 def _finding(name: str, value: Tensor, hits: Tensor, anchor: Tensor | None) -> TensorFinding:
