@@ -27,6 +27,7 @@ def telling(sharpness):
 @dataclass(frozen=True)
 class Images:
     held_back: bool = True
+    images: torch.Tensor = IMAGES
 
     def some(self, numbers):
         return [IMAGES]
@@ -79,6 +80,21 @@ def test_entries_that_are_far_out_are_noise_however_few_they_are():
     run = Walks(0.001, telling(9.0), telling(9.0), telling(9.0), far=0.002)
     found = look_for_noise(run, RECIPE, damaged=False)
     assert (found.verdict, found.share, found.told) == (Verdict.SURE, 0.002, None)
+
+
+@pytest.mark.parametrize(("offered", "method"), [(1, "auto"), (2, "soft")])
+def test_of_some_of_the_images_nothing_exact_is_asked(offered, method):
+    asked = []
+
+    class Asked(Walks):
+        def reference(self, recipe, what, numbers):
+            asked.append(recipe.method)
+            return super().reference(recipe, what, numbers)
+
+    images = Images(images=IMAGES.repeat(offered, 1))
+    run = Asked(0.001, telling(0.5), telling(0.5), telling(6.0), images)
+    assert look_for_noise(run, RECIPE, damaged=False).verdict is Verdict.SURE
+    assert asked == [method, method]
 
 
 def test_a_repair_that_changes_many_answers_is_no_sign():

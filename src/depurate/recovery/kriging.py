@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -42,6 +44,16 @@ class Ground:
     """Clean patches of a layer in the form that predictions take: F with FᵀF = C/c̄, shape (rows, fan_in)."""
 
     factor: Tensor
+
+    @cached_property
+    def between(self) -> Tensor:
+        """FFᵀ, which every prediction with few rows needs."""
+        return self.factor @ self.factor.mT
+
+    @cached_property
+    def moment(self) -> Tensor:
+        """FᵀF, which every other one needs."""
+        return self.factor.mT @ self.factor
 
     @classmethod
     def of(cls, moments: Moments) -> Ground:
@@ -87,51 +99,82 @@ def predict_entries(update: Tensor, hits: Tensor, ground: Ground, field: Field, 
 
     Source: kriging, the conditional mean of a Gaussian field; leave-one-out by the identity of Craven & Wahba 1979.
     """
-    fold = torch.arange(len(update), device=update.device) % min(_FOLDS, len(update))
     predicted = torch.empty_like(update)
+    for own, smooth, filled in _filled(update, hits, ground, field, passes):
+        guess = smooth.apply(filled)
+        predicted[own] = torch.where(hits[own], guess, filled - (filled - guess) / (1 - smooth.diagonal))
+    return predicted
+
+
+def predict_hits(update: Tensor, hits: Tensor, ground: Ground, field: Field, passes: int) -> Tensor:
+    """Predict hit entries alone, as `predict_entries` does in one pass more; good ones come back as given.
+
+    >>> x = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
+    >>> hit = torch.tensor([[False, True]])
+    >>> found = predict_hits(torch.tensor([[3.0, 0.0]]), hit, Ground(x / 2.5**0.5), Field(0.0, 0.1), 50)
+    >>> float(found[0, 0]), bool(2.6 < found[0, 1] < 3)
+    (3.0, True)
+    """
+    predicted = torch.empty_like(update)
+    for own, _, filled in _filled(update, hits, ground, field, passes):
+        predicted[own] = filled
+    return predicted
+
+
+def _filled(
+    update: Tensor, hits: Tensor, ground: Ground, field: Field, passes: int
+) -> Iterator[tuple[Tensor, _Smoother, Tensor]]:
+    """Each fold of the kernels with what smooths it, and its update with hit entries filled."""
+    fold = torch.arange(len(update), device=update.device) % min(_FOLDS, len(update))
     for turn in range(int(fold.max()) + 1):
         own = fold == turn
-        smooth = _smoother(ground.factor, update[~own], field)
-        filled, hit = update[own], hits[own]
+        smooth = _smoother(ground, update[~own], field)
+        filled = update[own]
         for _ in range(passes):
-            filled = torch.where(hit, smooth.apply(filled), filled)
-        guess = smooth.apply(filled)
-        predicted[own] = torch.where(hit, guess, filled - (filled - guess) / (1 - smooth.diagonal))
-    return predicted
+            filled = torch.where(hits[own], smooth.apply(filled), filled)
+        yield own, smooth, filled
 
 
 @dataclass(frozen=True)
 class _Smoother:
-    """D ↦ DA with A = VᵀV (few rows) or A = I − νB (few columns)."""
+    """D ↦ DA with A = Fᵀ(LLᵀ)⁻¹F (few rows) or A = I − νB (few columns)."""
 
     matrix: Tensor
     nugget: float
-    wide: bool
+    root: Tensor | None = None
 
     def apply(self, update: Tensor) -> Tensor:
-        if self.wide:
-            return (update @ self.matrix.mT) @ self.matrix
-        return update - self.nugget * (update @ self.matrix)
+        if self.root is None:
+            return update - self.nugget * (update @ self.matrix)
+        smoothed: Tensor = torch.cholesky_solve(self.matrix @ update.mT, self.root).mT @ self.matrix
+        return smoothed
 
     @property
     def diagonal(self) -> Tensor:
-        if self.wide:
-            return self.matrix.square().sum(0).clamp(max=0.99)
-        return (1 - self.nugget * self.matrix.diagonal()).clamp(0.0, 0.99)
+        if self.root is None:
+            return (1 - self.nugget * self.matrix.diagonal()).clamp(0.0, 0.99)
+        whitened: Tensor = torch.linalg.solve_triangular(self.root, self.matrix, upper=False)
+        return whitened.square().sum(0).clamp(max=0.99)
 
 
-def _smoother(factor: Tensor, others: Tensor, field: Field) -> _Smoother:
-    if len(others) and field.others > 0 and bool(others.any()):
-        others = others[:: -(-len(others) // _MOST_KERNELS)]
-        factor = torch.cat([factor, others * (field.others**0.5 / _size(others))])
-    rows, fan_in = factor.shape
-    wide = rows < fan_in
-    system = factor @ factor.mT if wide else factor.mT @ factor
+def _smoother(ground: Ground, others: Tensor, field: Field) -> _Smoother:
+    others = (
+        others[:: -(-len(others) // _MOST_KERNELS)] if field.others > 0 and bool(others.any()) else others[:0]
+    )
+    others = others * (field.others**0.5 / _size(others))
+    rows, fan_in = len(ground.factor) + len(others), others.shape[1]
+    if rows < fan_in:
+        mixed = ground.factor @ others.mT
+        system = torch.cat(
+            [torch.cat([ground.between, mixed], dim=1), torch.cat([mixed.mT, others @ others.mT], dim=1)]
+        )
+    else:
+        system = ground.moment + others.mT @ others
     system.diagonal().add_(field.nugget)
-    cholesky = torch.linalg.cholesky(system)
-    if wide:
-        return _Smoother(torch.linalg.solve_triangular(cholesky, factor, upper=False), field.nugget, wide)
-    return _Smoother(torch.cholesky_inverse(cholesky), field.nugget, wide)
+    root = torch.linalg.cholesky(system)
+    if rows < fan_in:
+        return _Smoother(torch.cat([ground.factor, others]), field.nugget, root)
+    return _Smoother(torch.cholesky_inverse(root), field.nugget)
 
 
 def _size(rows: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class LayerOutcome:
         anchor: Same shape.
         purified: Same shape.
         hits: Entries known to be contaminated, same shape.
-        moments: None for BatchNorm.
+        moments: None for BatchNorm, and where nothing had to be known of the layer.
         fits: One per group where exact recovery ran.
         truncated: Whether exact recovery had to cut the span off.
         doubted: Whether what reaches the layer was made by estimates, so that nothing can be certified here.

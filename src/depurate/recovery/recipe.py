@@ -55,3 +55,12 @@ class Recipe:
     def repairs(self) -> bool:
         """Whether layers are searched for entries that do not fit."""
         return self.repair or self.method == "robust"
+
+    @property
+    def only_fills(self) -> bool:
+        """Whether nothing but certain hits is replaced, so that nothing has to be known of a layer without any.
+
+        >>> Recipe("soft", None).only_fills, Recipe("soft", None, repair=True).only_fills
+        (True, False)
+        """
+        return self.method == "soft" and self.strength is None and not self.repairs

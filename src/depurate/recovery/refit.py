@@ -58,9 +58,9 @@ def refit(design: Tensor, targets: Tensor, solution: Solution) -> Refit:
     """
     zero, sought = (solution.residuals == 0).T, targets.T.to(torch.float64)
     confirmed, fitted = solution.zeros > solution.rank, solution.fitted.T.to(torch.float64)
-    basis = torch.linalg.svd(design.to(torch.float64), full_matrices=False)[0][:, : solution.rank]
-    if solution.rank == 0:
+    if solution.rank == 0 or not bool(confirmed.any()):
         return Refit(solution.fitted, confirmed)
+    basis = torch.linalg.svd(design.to(torch.float64), full_matrices=False)[0][:, : solution.rank]
     for rows in torch.split(confirmed.nonzero()[:, 0], max(1, _BLOCK // basis.numel())):
         fit, leverage, sound = _solve_rows(basis, zero[rows], sought[rows])
         fitted[rows] = torch.where(sound[:, None], fit, fitted[rows])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from depurate.recovery.bursts import burst_entries
 from depurate.recovery.entries import stuck_entries
-from depurate.recovery.kriging import FIELDS, Field, Ground, predict_entries
+from depurate.recovery.kriging import FIELDS, Field, Ground, predict_entries, predict_hits
 from depurate.recovery.mixture import HitModel, Prior, fit_hits
 from depurate.recovery.sizes import FEWEST_KERNELS, NEXT_TO_NOTHING, fine_scales, harmless_size, rough_scales
 from depurate.recovery.unflip import unflip, vanished
@@ -209,7 +209,7 @@ class _Search:
         shown = torch.where(held, 0.0, data)[rows]
 
         def error(field: Field) -> float:
-            guess = predict_entries(shown, (hits | held)[rows], self.ground, field, 8)
+            guess = predict_hits(shown, (hits | held)[rows], self.ground, field, 9)
             return float((data[rows] - guess)[held[rows]].square().clamp_max(9).mean())
 
         return min(FIELDS, key=error)

@@ -103,6 +103,8 @@ def _layer(
         pair.purified,
     )  # both: what the layer makes comes back to it where it is used twice
     _write_to(networks, site, kernels)
+    if recipe.only_fills and not hits.any():
+        return LayerOutcome(site, "none", received, start, kernels, hits, anchored=origin is not None)
     # Without soft recovery nothing is asked of the suspect, so it need not run.
     theirs = None if recipe.strength is None else pair.theirs
     moments = None if hits.any() else _too_wide(pair, site, kernels, recipe)
