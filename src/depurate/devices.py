@@ -25,10 +25,10 @@ def device_named(name: str) -> torch.device:
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda") or (":" in name and not number.isdecimal()):
         raise InputError(f"device {name!r}: expected cpu, cuda or cuda:N")
-    device = torch.device(name)
     try:
+        device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         # torch explains at length, over several lines; the first says what is wrong.
         raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
     return device

@@ -1,4 +1,4 @@
-"""Text files that appear whole or not at all; the report and the command write theirs this way."""
+"""Text files that appear whole or not at all, and folders for them; the report and the command make theirs so."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ import secrets
 from pathlib import Path
 
 from depurate.errors import InputError
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it lies in, where they are missing.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be made ({error})") from error
 
 
 def write_text(path: Path, text: str) -> None:

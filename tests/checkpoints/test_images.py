@@ -156,7 +156,7 @@ def test_unreadable_files_are_skipped_and_listed(tmp_path: Path) -> None:
         found = read_images(pack)
         assert len(found.tensor) == 1
         assert [reason.partition(":")[0] for reason in found.skipped] == ["b.png", "c.png", "d.png"]
-        assert "cannot identify" in found.skipped[0]
+        assert "not one of PNG, JPEG" in found.skipped[0]
 
 
 def test_hidden_files_pipes_and_looping_links_are_left_alone(tmp_path: Path) -> None:

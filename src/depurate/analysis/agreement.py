@@ -31,7 +31,7 @@ def logits(model: nn.Module, batches: list[Tensor]) -> Tensor:
     """
     with torch.no_grad():
         scores = [read_scores(model(batch)) for batch in batches]
-    answer = torch.cat(scores).double().cpu()
+    answer = torch.cat([some[None] if some.ndim == 0 else some for some in scores]).double().cpu()
     if answer.ndim != 2 or answer.shape[1] < 2:
         raise InputError(
             f"the network returns shape {tuple(answer.shape[1:])} an image; expected scores of 2 or more classes"

@@ -13,6 +13,7 @@ from depurate.recovery import (
     NoiseEstimate,
     Repair,
     Spectrum,
+    hit_statistics,
 )
 from depurate.spans import Span, span_of
 
@@ -75,7 +76,7 @@ def _batchnorm(outcome: LayerOutcome) -> LayerRecord:
     return LayerRecord(
         name=outcome.site.name,
         kind=outcome.site.kind,
-        fan_in=1,
+        fan_in=2,  # a mean and a variance a channel
         kernels=outcome.suspect.shape[2],
         patches=0,
         rank=0,
@@ -101,10 +102,13 @@ def _statistics_notes(outcome: LayerOutcome) -> tuple[str, ...]:
     if not hits.any():
         return (f"running statistics {anew}",)
     which = "all others returned bit for bit" if kept else "and so were all others"
-    return (
-        f"{int(hits.sum()):,} of {hits.numel():,} running statistics arrived as NaN, Inf, negative or absurdly "
-        f"large: {anew}, {which}",
-    )
+    certain = hits & hit_statistics(*outcome.suspect[0])[None]
+    kinds = {
+        "running statistics arrived as NaN, Inf, negative or absurdly large": int(certain.sum()),
+        "running statistics are far from what the benign images show": int((hits & ~certain).sum()),
+    }
+    said = " and ".join(f"{found:,} of {hits.numel():,} {kind}" for kind, found in kinds.items() if found)
+    return (f"{said}: {anew}, {which}",)
 
 
 def _summable(values: Tensor) -> Tensor:
@@ -126,7 +130,9 @@ def moved_by(suspect: Tensor, purified: Tensor) -> float:
     finite = _summable(suspect)
     before = suspect.double().where(finite, 0)
     after = purified.double().where(finite, 0)
-    return float((after - before).norm() / before.norm().clamp_min(1e-300))
+    distance, size = float((after - before).norm()), float(before.norm())
+    # What was nothing has moved by all that it is now.
+    return distance / size if size else float(distance > 0)
 
 
 def _off_span(outcome: LayerOutcome, spans: list[Span]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -85,19 +86,32 @@ def _finding(name: str, value: Tensor, hits: Tensor, anchor: Tensor | None) -> T
     if anchor is not None and anchor.shape == value.shape:
         origin = anchor.to(value)
         changed = float((value != origin).double().mean()) if value.numel() else 0.0
-        step = (value.double() - origin.double())[finite]
-        update = float(step.norm() / origin.double().norm().clamp_min(1e-300))
+        update = _ratio(value[finite].double() - origin[finite].double(), origin[finite].double())
     return TensorFinding(
         name=name,
         shape=tuple(value.shape),
         entries=value.numel(),
         nonfinite=nonfinite,
         absurd=absurd,
-        peak=float(sizes.max() / sizes.median()) if sizes.numel() else None,
+        peak=min(float(sizes.max() / sizes.median()), sys.float_info.max) if sizes.numel() else None,
         changed=changed,
         update=update,
         finding=_words(nonfinite, absurd, changed),
     )
+
+
+def _ratio(step: Tensor, origin: Tensor) -> float:
+    """‖step‖ / ‖origin‖, at most the largest number there is; squares of huge entries would overflow.
+
+    >>> _ratio(torch.tensor([1e300, 0.0]).double(), torch.tensor([1.0, 0.0]).double())
+    1e+300
+    """
+    sizes = [float(torch.cat([values.abs(), values.new_zeros(1)]).max()) for values in (step, origin)]
+    over, under = (
+        float((values / (size or 1.0)).norm()) for values, size in zip((step, origin), sizes, strict=True)
+    )
+    largest = sys.float_info.max
+    return min(over / max(under, 1e-300) * min(sizes[0] / max(sizes[1], 1e-300), largest), largest)
 
 
 def _words(nonfinite: int, absurd: int, changed: float | None) -> str:

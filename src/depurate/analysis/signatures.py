@@ -13,6 +13,7 @@ from depurate.spans import Site, key_of
 
 _UNSURE = 0.6
 _SHIFTED = 0.5
+_ONE_ANSWER = 0.9
 _UNRELATED = 5.0
 
 
@@ -21,9 +22,9 @@ def unlike_training(
 ) -> tuple[str, ...]:
     """Detect benign images that do not look like what the suspect was trained on.
 
-    Two signs, neither needs labels: the first BatchNorm sees channel means more than half a standard deviation away
-    from those it kept from training (root mean square over channels), or the suspect is unsure of its answers
-    (mean top probability under 0.6).
+    Three signs, none needs labels: the first BatchNorm sees channel means more than half a standard deviation away
+    from those it kept from training (root mean square over channels), the suspect is unsure of its answers
+    (mean top probability under 0.6), or it gives the same one to over nine tenths of the images.
 
     Args:
         suspect: In evaluation mode.
@@ -55,6 +56,13 @@ def unlike_training(
         seen.append(
             f"the suspect is unsure of its answers to the benign images (mean top probability {sure:.2f}): they may "
             "not be what it was trained on, or its weights are badly damaged"
+        )
+    share = float(scores.argmax(1).bincount().max()) / len(scores)
+    if share > _ONE_ANSWER:
+        seen.append(
+            f"the suspect gives {share:.0%} of the benign images the same answer: recovery keeps what these images "
+            "show, and agreement on them says nothing of other classes; check --normalize and that all classes are "
+            "among them"
         )
     return tuple(seen)
 

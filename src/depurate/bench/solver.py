@@ -21,6 +21,7 @@ from depurate.bench.problems import LAWS, MANY, SIZES, Case, make
 from depurate.bench.rivals import RIVALS
 from depurate.bench.tables import EXACT, figure, table
 from depurate.errors import InputError
+from depurate.text_files import make_folder
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,15 @@ def chosen(
 def _real(path: Path, share: float) -> Case:
     try:
         with np.load(path) as archive:
-            rows, columns = archive["design"].shape
+            design = archive["design"]
+            rows, columns = design.shape
+            usable = design.dtype.kind in "fiu" and min(rows, columns) > 0 and bool(np.isfinite(design).all())
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: expected an .npz with a matrix named design ({error})") from error
+    if not usable:
+        raise InputError(
+            f"{path}: design of shape {(rows, columns)}, {design.dtype}: expected finite numbers"
+        )
     return Case(rows, columns, 64, share, design=str(path))
 
 
@@ -133,6 +140,7 @@ def run(
         device: A GPU that `depurate` runs on as well, `cuda` or `cuda:N`.
         progress: Called with a line at a time.
     """
+    make_folder(out)
     tell = progress or (lambda line: None)
     done: list[Comparison] = []
     # On a GPU first: what else this machine is given to do comes later, if at all.
@@ -158,7 +166,6 @@ def _expected(name: str, case: Case, done: Sequence[Comparison]) -> float:
 
 def _write(out: Path, done: Sequence[Comparison], threads: int, limit: float) -> None:
     """Write what there is, so that nothing is lost when a run is stopped."""
-    out.mkdir(parents=True, exist_ok=True)
     record = {
         "comparisons": [asdict(comparison) for comparison in done],
         "threads": threads,

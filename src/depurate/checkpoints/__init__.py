@@ -2,7 +2,7 @@
 
 from depurate.checkpoints.architectures import load_architecture
 from depurate.checkpoints.checkpoint import Checkpoint
-from depurate.checkpoints.images import Images, read_images, read_labelled
+from depurate.checkpoints.images import Images, is_array, read_images, read_labelled
 from depurate.checkpoints.loading import load_state
 from depurate.checkpoints.normalisation import Normalisation, parse_normalize
 from depurate.checkpoints.provenance import file_sha256, provenance
@@ -16,6 +16,7 @@ __all__ = [
     "Normalisation",
     "check_output",
     "file_sha256",
+    "is_array",
     "load_architecture",
     "load_state",
     "nonfinite_entries",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import struct
 import tokenize
 import zipfile
@@ -36,6 +37,7 @@ _NUMPY_ERRORS = (
     tokenize.TokenError,
     struct.error,
     zlib.error,
+    lzma.LZMAError,
     zipfile.BadZipFile,
 )
 
@@ -99,9 +101,10 @@ def channels_first(images: Tensor, channels: int | None, *, source: str) -> Tens
         return images
     if last:
         return images.permute(0, 3, 1, 2)
-    raise InputError(
-        f"{source}: an array of shape {shape} has neither 1, 3 nor 4 channels; say how many (channels)"
+    wanted = (
+        f"1, 3, 4 nor {channels} channels" if channels else "1, 3 nor 4 channels; say how many (channels)"
     )
+    raise InputError(f"{source}: an array of shape {shape} has neither {wanted}")
 
 
 def _read_npy(path: Path, choose: _Choose) -> tuple[Tensor, int]:
@@ -138,6 +141,8 @@ def _pick(keys: Sequence[str], path: Path) -> str:
 
 def _take(array: np.ndarray[Any, Any], choose: _Choose, path: Path) -> tuple[Tensor, int]:
     """Take the chosen entries along the first axis, in native byte order and memory of their own."""
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path}: is not what its name ends in; it holds no array of images")
     if array.dtype != np.uint8 and (array.dtype.kind != "f" or array.dtype.itemsize > 8):
         raise InputError(f"{path}: pixels are {array.dtype}; save them as uint8 (0 to 255) or as floats")
     if array.ndim == 0:

@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
@@ -85,7 +86,7 @@ def read_images(
     torch.Size([4, 1, 28, 28])
     """
     request = _check_request(limit, size, channels, normalize, seed)
-    if _is_array(spec):
+    if is_array(spec):
         return _from_array(Path(spec), request)
     pictures = _open_pictures(spec, data_root)
     images, taken, skipped = _decode_all(pictures, request)
@@ -121,7 +122,7 @@ def read_labelled(
         InputError: As in `read_images`, or if the source has no classes.
     """
     request = _check_request(limit, size, channels, normalize, seed)
-    if _is_array(spec):
+    if is_array(spec):
         raise InputError(f"{spec}: array files hold no classes; give a folder with one subfolder a class")
     pictures = _open_pictures(spec, data_root)
     if pictures.label is None:
@@ -147,7 +148,7 @@ def _check_request(
     return _Request(limit, sides, channels, None if normalize is None else parse_normalize(normalize), seed)
 
 
-def _is_array(spec: str | os.PathLike[str]) -> bool:
+def is_array(spec: str | os.PathLike[str]) -> bool:
     """Tell whether the images lie in an array file; refuse what is not there at all."""
     if str(spec).startswith("torchvision:"):
         return False
@@ -176,6 +177,8 @@ def _from_array(path: Path, request: _Request) -> Images:
     source = str(path)
     stored, total = read_array(path, lambda count: _choose(count, request))
     _check_memory(stored.numel(), source)
+    if request.size is not None:
+        _check_memory(len(stored) * max(request.channels or 1, 1) * prod(request.size), source)
     images = to_float(channels_first(stored, request.channels, source=source), source=source)
     images = _finish(
         to_size(to_channels(images, request.channels, source=source), request.size), request, source
@@ -203,8 +206,10 @@ def _decode_all(pictures: Pictures, request: _Request) -> tuple[Tensor, list[int
         except Unreadable as reason:
             skipped.append(f"{name}: {reason}")
             continue
-        picture = to_size(to_channels(picture, request.channels, source=name), request.size)
-        _check_memory(len(chosen) * picture.numel(), pictures.source)
+        picture = to_channels(picture, request.channels, source=name)
+        pixels = prod(request.size or picture.shape[2:])
+        _check_memory(len(chosen) * picture.shape[1] * pixels, pictures.source)
+        picture = to_size(picture, request.size)
         decoded[index] = picture
     if not decoded:
         raise InputError(f"{pictures.source}: none of {len(chosen)} images can be read, such as {skipped[0]}")

@@ -42,6 +42,10 @@ def load_state(model: nn.Module, checkpoint: Checkpoint | Mapping[str, Tensor], 
         raise InputError(
             f"{source}: the network has lazy layers without shapes; run it once on an image first"
         )
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        raise InputError(
+            f"{source}: the network was made on the meta device, without values; make it on the CPU"
+        )
     target = copy_of(model)
     weights = match_names(checkpoint, target.state_dict().keys())
     wide = any(value.dtype == torch.float64 for value in weights.values())
@@ -71,8 +75,11 @@ def match_names(checkpoint: Checkpoint | Mapping[str, Tensor], names: Iterable[s
     state = checkpoint.state if isinstance(checkpoint, Checkpoint) else dict(checkpoint)
     prefix = common_prefix(state)
     wanted = set(names)
-    stripped = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state if len(wanted & state.keys()) > len(wanted & stripped.keys()) else stripped
+    # A network in DataParallel or torch.compile may be filled from a state without their prefix, too.
+    own = common_prefix(wanted)
+    bare = {key.removeprefix(prefix): value for key, value in state.items()}
+    wrapped = {own + key: value for key, value in bare.items()}
+    return max((bare, state, wrapped), key=lambda some: len(wanted & some.keys()))
 
 
 def _misfits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Iterator[str]:

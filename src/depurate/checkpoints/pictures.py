@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import struct
 import warnings
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from depurate.checkpoints.quoting import quote
@@ -22,6 +23,8 @@ from depurate.errors import InputError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 _MAX_FILE_BYTES = 1 << 28
+# PIL knows others, some of which start programs to decode them.
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,11 @@ def open_folder(folder: Path) -> Pictures:
         InputError: If there are none.
     """
     found = []
-    for parent, folders, files in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(parent, name).relative_to(folder).as_posix() for name in files if _is_picture(name)]
     names = sorted(found)
@@ -111,7 +118,15 @@ def open_zip(path: Path) -> Pictures:
         try:
             data = archive.read(names[index])
         # RuntimeError: encrypted; zlib and the others: damaged.
-        except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError, zlib.error) as error:
+        except (
+            zipfile.BadZipFile,
+            RuntimeError,
+            OSError,
+            EOFError,
+            ValueError,
+            zlib.error,
+            lzma.LZMAError,
+        ) as error:
             raise Unreadable(quote(str(error))) from error
         return decode_picture(data, name=f"{path}: {quote(names[index])}")
 
@@ -135,13 +150,15 @@ def decode_picture(data: bytes, *, name: str) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as picture:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
                 picture.load()
                 return picture_pixels(picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{name}: refused as a decompression bomb ({error})") from error
     except Unreadable:
         raise
+    except UnidentifiedImageError as error:
+        raise Unreadable(f"not one of {', '.join(_FORMATS)}") from error
     # Decoders of damaged files raise whatever their format makes them stumble on; only PIL is called here.
     except Exception as error:
         raise Unreadable(quote(f"{type(error).__name__}: {error}".splitlines()[0])) from error

@@ -50,7 +50,7 @@ def screen_state(entries: Mapping[Any, Any], *, source: str, file_bytes: int) ->
                 f"{source}: {quote(key)} of shape {tuple(value.shape)} claims more than the "
                 f"{file_bytes} bytes of the file hold"
             )
-        state[key] = value.detach()
+        state[key] = value.detach().resolve_neg()
     return state
 
 

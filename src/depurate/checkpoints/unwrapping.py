@@ -19,7 +19,7 @@ def unwrap(content: object, *, source: str) -> tuple[Mapping[Any, Any], tuple[st
     """Find the state dict in the content of a checkpoint file.
 
     Entries beside it (epoch, optimizer, ...) are ignored. A usual name such as `state_dict` or `model` goes
-    first; otherwise the one entry that maps names to tensors is taken.
+    first; otherwise the one entry that maps names to tensors is taken, unless there are tensors beside it.
 
     Args:
         content: What the file held.
@@ -43,9 +43,12 @@ def unwrap(content: object, *, source: str) -> tuple[Mapping[Any, Any], tuple[st
             for key, value in content.items()
             if isinstance(key, str) and _leads_to_tensors(value, depth, known)
         ]
-        if not candidates:
+        named = [key for key in candidates if key in _WRAPPERS]
+        # What holds tensors of its own is a state dict, whatever a layer keeps beside them.
+        if not named and not any(isinstance(value, Tensor) for value in content.values()):
+            named = candidates
+        if not named:
             break
-        named = [key for key in candidates if key in _WRAPPERS] or candidates
         if len(named) > 1:
             raise InputError(
                 f"{source}: holds several state dicts ({quote_few(named)}); save the one you mean alone"

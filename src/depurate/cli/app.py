@@ -36,6 +36,9 @@ Anchor = Annotated[
     ),
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the account as JSON.")]
+# What every generator of random numbers takes, torch's and scikit-learn's.
+_MOST = 2**32 - 1
+Seed = Annotated[int, typer.Option(help="Of every random choice.", min=0, max=_MOST)]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda or cuda:N.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Overwrite output files that exist (never the suspect).")
@@ -57,10 +60,18 @@ def main() -> None:
     # something else makes every small layer wait.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        _check_text(sys.argv)
         app()
     except InputError as error:
         print(f"depurate: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Refuse what is no text: names of files, which metadata, reports and this terminal have to hold."""
+    for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise InputError(f"{ascii(argument)[1:-1]}: is not text in UTF-8; rename that file or folder")
 
 
 @app.callback(invoke_without_command=True)
@@ -80,7 +91,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the demo's files; made if missing.")] = Path(
         "depurate-demo"
     ),
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Run the whole path on real handwritten digits that ship with scikit-learn, in under a minute.
 
@@ -150,7 +161,7 @@ def purify(
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where torchvision's datasets lie.")] = None,
     limit: Annotated[int, typer.Option(help="Use at most this many images, chosen by --seed.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Seed = 0,
     device: Device = "cpu",
     force: Force = False,
 ) -> None:
@@ -209,7 +220,7 @@ def contaminate(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Contaminated checkpoint, .safetensors.")],
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Seed = 0,
     layers: Annotated[
         str, typer.Option(help="Tensors to hit, by globs over their names: '*.weight,!fc.*'.")
     ] = "*",
@@ -364,7 +375,9 @@ def defences(
         str, typer.Option(help="Labelled images for the defences that need labels: 500 or 500,2500.")
     ] = "500",
     images: Annotated[int, typer.Option(help="Unlabelled images for those that need none.", min=1)] = 500,
-    seed: Annotated[int, typer.Option(help="Of the images' order and every random choice.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of the images' order and every random choice.", min=0, max=_MOST)
+    ] = 0,
     limit: Annotated[float, typer.Option(help="Seconds a defence may take.", min=1)] = 3600.0,
     threads: Annotated[int, typer.Option(help="Threads for every process.", min=1)] = 1,
     redo: Annotated[
@@ -417,7 +430,6 @@ ZooNetwork = Annotated[
     typer.Option(help="lenet, resnet14 or preact_resnet18. Left out: lenet for mnist, resnet14 for cifar10."),
 ]
 ZooFraction = Annotated[float, typer.Option(help="Share of the training images to poison.", min=0, max=1)]
-ZooSeed = Annotated[int, typer.Option(help="Of every random choice.")]
 ZooData = Annotated[
     Path, typer.Option(help="Where torchvision's datasets lie, or cifar10/train.zip and test.zip.")
 ]
@@ -441,7 +453,7 @@ def zoo_train(
     dataset: ZooDataset = "mnist",
     network: ZooNetwork = None,
     fraction: ZooFraction = 0.05,
-    seed: ZooSeed = 0,
+    seed: Seed = 0,
     out: ZooOut = Path("zoo"),
     name: Annotated[str | None, typer.Option(help="Name within the zoo. Left out: the attack's.")] = None,
     epochs: ZooEpochs = None,
@@ -468,7 +480,7 @@ def zoo_all(
     dataset: ZooDataset = "mnist",
     network: ZooNetwork = None,
     fraction: ZooFraction = 0.05,
-    seed: ZooSeed = 0,
+    seed: Seed = 0,
     out: ZooOut = Path("zoo"),
     only: Annotated[str | None, typer.Option(help="Names of entries, separated by commas.")] = None,
     epochs: ZooEpochs = None,

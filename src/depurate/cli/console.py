@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from depurate.analysis import TensorFinding
+from depurate.checkpoints.quoting import quote
 from depurate.purification import Progress as Report
 from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord
 
@@ -62,7 +63,7 @@ def layer_table(layers: Sequence[LayerRecord]) -> Table:
     for layer in weighted:
         if layer in shown:
             table.add_row(
-                Text(layer.name),
+                Text(quote(layer.name)),
                 f"{layer.kernels:,}",
                 f"{layer.contaminated:,}",
                 f"{layer.certified:,}" if layer.gap is not None else "-",
@@ -87,7 +88,7 @@ def finding_table(findings: Sequence[TensorFinding]) -> Table:
     table.add_column("finding")
     for finding in findings:
         table.add_row(
-            Text(finding.name),
+            Text(quote(finding.name)),
             f"{finding.entries:,}",
             "-" if finding.peak is None else f"{finding.peak:.3g}x",
             "-" if finding.update is None else f"{finding.update:.2g}",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -71,15 +70,22 @@ def _waiting(console: Console, what: str) -> AbstractContextManager[object]:
 
 
 def _prepare(out: Path) -> None:
-    marker = out / "network.py"
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not marker.is_file())):
-        raise InputError(f"{out}: exists and is not a folder of an earlier demo; choose another --out")
+    network = (files("depurate.demo") / "network.py").read_bytes()
     try:
+        if out.exists() and not (out.is_dir() and _of_a_demo(out, network)):
+            raise InputError(f"{out}: exists and is not a folder of an earlier demo; choose another --out")
         out.mkdir(parents=True, exist_ok=True)
-        with as_file(files("depurate.demo") / "network.py") as source:
-            shutil.copyfile(source, marker)
+        (out / "network.py").write_bytes(network)
     except OSError as error:
         raise InputError(f"{out}: cannot be made ({error.strerror})") from error
+
+
+def _of_a_demo(out: Path, network: bytes) -> bool:
+    """Whether a folder is empty or what a demo left, be it one of another version or one that was interrupted."""
+    left = out / "network.py"
+    if not any(out.iterdir()) or ((out / "demo.json").is_file() and left.is_file()):
+        return True
+    return left.is_file() and left.read_bytes() == network
 
 
 def _tell_exact(console: Console, demo: ExactDemo) -> None:

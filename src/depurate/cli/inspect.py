@@ -12,6 +12,7 @@ from torch import Tensor
 
 from depurate.analysis import inspect_state
 from depurate.checkpoints import Checkpoint, read_checkpoint
+from depurate.checkpoints.quoting import quote
 from depurate.cli.console import finding_table
 from depurate.cli.outputs import check_free
 from depurate.errors import InputError
@@ -60,9 +61,11 @@ def _matching(suspect: Checkpoint, anchor: Checkpoint) -> dict[str, Tensor]:
     for key in sorted(shared):
         if ours[key].shape != theirs[key].shape:
             raise InputError(
-                f"{anchor.path}: {key} is {tuple(theirs[key].shape)}, in {suspect.path} {tuple(ours[key].shape)}"
+                f"{anchor.path}: {quote(key)} is {tuple(theirs[key].shape)}, in {suspect.path} {tuple(ours[key].shape)}"
             )
         bad = int((~theirs[key].float().isfinite()).sum())
         if bad:
-            raise InputError(f"{anchor.path}: {key} has {bad} NaN or Inf entries; an anchor must be clean")
+            raise InputError(
+                f"{anchor.path}: {quote(key)} has {bad} NaN or Inf entries; an anchor must be clean"
+            )
     return {key: theirs[key] for key in shared}

@@ -19,6 +19,14 @@ def check_free(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> Non
     Raises:
         InputError: The folder is missing or cannot be written to, the file exists, or it is one of the inputs.
     """
+    try:
+        _check(path, force, inputs)
+    # RuntimeError: links in a circle; ValueError: a NUL in the name.
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path}: cannot be written ({error})") from error
+
+
+def _check(path: Path, force: bool, inputs: tuple[Path, ...]) -> None:
     if not path.resolve().parent.is_dir():
         raise InputError(f"{path}: its folder does not exist")
     if not os.access(path.resolve().parent, os.W_OK | os.X_OK):

@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from depurate.checkpoints import (
     Checkpoint,
     check_output,
+    is_array,
     load_architecture,
     load_state,
+    nonfinite_entries,
     read_checkpoint,
     read_images,
 )
+from depurate.checkpoints.quoting import quote
 from depurate.cli.console import print_summary, progress_bars
 from depurate.cli.outputs import check_free
 from depurate.devices import device_named
@@ -87,7 +90,7 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
         result = purify(
             model.to(device),
             images.to(device),
-            None if anchor is None else load_state(architecture, anchor, source=str(settings.anchor)),
+            None if anchor is None else _clean(anchor, architecture),
             settings.method,
             settings.strength,
             progress,
@@ -108,6 +111,16 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
     return int(settings.method == "exact" and result.record.guarantee is not Guarantee.EXACT)
 
 
+def _clean(anchor: Checkpoint, architecture: nn.Module) -> nn.Module:
+    """The anchor as a network; errors name its file."""
+    for key, bad in nonfinite_entries(anchor.weights).items():
+        if bad:
+            raise InputError(
+                f"{anchor.path}: {quote(key)} has {bad} NaN or Inf entries; an anchor must be clean"
+            )
+    return load_state(architecture, anchor, source=str(anchor.path))
+
+
 @contextmanager
 def _told_of_memory(settings: Settings, images: Tensor) -> Iterator[None]:
     """Turn running out of a GPU's memory into an error that says what takes less."""
@@ -121,25 +134,29 @@ def _told_of_memory(settings: Settings, images: Tensor) -> Iterator[None]:
 
 
 def _check_outputs(target: Path, outputs: Outputs, suspect: Checkpoint, settings: Settings) -> None:
-    inputs = tuple(
-        path for path in (settings.suspect, settings.anchor, Path(settings.images)) if path is not None
-    )
+    code = Path(settings.arch.rpartition(":")[0])
+    images = Path(settings.images)
+    inputs = tuple(path for path in (settings.suspect, settings.anchor, images, code) if path is not None)
     check_output(target, like=suspect)
     wanted = [path for path in (target, outputs.report, outputs.json) if path is not None]
     for path in wanted:
         check_free(path, force=outputs.force, inputs=inputs)
+        if path.exists() and images.is_dir() and images.resolve() in path.resolve().parents:
+            raise InputError(f"{path}: lies among the images; choose another name")
     if len({path.resolve() for path in wanted}) < len(wanted):
         raise InputError("--out, --report and --json must be different files")
 
 
 def _images(settings: Settings, model: nn.Module) -> tuple[Tensor, str, tuple[str, ...]]:
     first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    # Pictures are grey or coloured; an array may hold whatever the network takes.
+    known = first is not None and (first.in_channels in (1, 3) or is_array(settings.images))
     images = read_images(
         settings.images,
         data_root=settings.data_root,
         limit=settings.limit,
         size=settings.size,
-        channels=first.in_channels if first is not None and first.in_channels in (1, 3) else None,
+        channels=first.in_channels if first is not None and known else None,
         normalize=settings.normalize,
         seed=settings.seed,
     )

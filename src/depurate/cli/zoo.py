@@ -15,7 +15,7 @@ from depurate.contamination.attacks import parse_attack
 from depurate.devices import device_named
 from depurate.errors import InputError
 from depurate.purification import Progress as Report
-from depurate.zoo import Network, Order, Recipe, fill, network, planned, read_data
+from depurate.zoo import Network, Order, Recipe, check_name, fill, network, planned, read_data
 from depurate.zoo.recipes import RECIPES
 
 _PRECISIONS = ("float32", "bfloat16")
@@ -51,6 +51,7 @@ def run_zoo_train(spec: str, name: str | None, settings: ZooSettings) -> None:
         InputError: Anything about the input.
     """
     attack = None if spec == "clean" else parse_attack(spec)
+    check_name(name or spec.partition(":")[0])
     order = Order(
         settings.dataset,
         name or spec.partition(":")[0],
@@ -114,8 +115,7 @@ def _network(settings: ZooSettings) -> Network:
     if settings.dataset not in _NETWORKS:
         raise InputError(f"dataset {settings.dataset!r}: the zoo has {', '.join(_NETWORKS)}")
     kind = network(settings.network or _NETWORKS[settings.dataset])
-    if (kind.name == "lenet") != (settings.dataset == "mnist"):
-        raise InputError(f"{kind.name} does not take the images of {settings.dataset}")
+    kind.check_takes(settings.dataset)
     return kind
 
 

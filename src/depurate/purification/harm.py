@@ -21,6 +21,8 @@ _AS_RECEIVED = (
     "help"
 )
 
+# Nats: less is rounding, of networks that tell nothing apart.
+_NO_DIFFERENCE = 1e-3
 _NOTHING_HIT = "in the end no weight was taken for hit by sparse noise: none was replaced"
 
 
@@ -42,23 +44,28 @@ def unharmed(run: Run, recipe: Recipe, done: Finished) -> tuple[Finished, tuple[
     if recipe.sparse and _same_parameters(done):
         # New statistics without anything replaced would change a network that may be healthy.
         return run.final(undone, "putting statistics back"), (_NOTHING_HIT,)
-    certain = any(layer.guarantee in (Guarantee.EXACT, Guarantee.PARTIAL) for layer in done.layers)
-    if not recipe.sparse or not run.benign.held_back or certain:
+    if not recipe.sparse or not run.benign.held_back or _certified(done):
         return done, ()
 
     def told(network: nn.Module) -> float:
         return information(network, run.benign.all(), read_scores)
 
     before, after = told(done.suspect), told(done.purified)
-    if not after < before:  # a network that gives no numbers at all is told apart by nothing
+    if not after < before - _NO_DIFFERENCE:  # a network that gives no numbers at all is told apart by nothing
         return done, ()
     if run.anchor:
         other = replace(run, anchor={}).final(recipe, "repairing without the anchor")
         without = told(other.purified)
         if without > before:
             return other, (_WITHOUT_ANCHOR.format(before=before, after=after, other=without),)
-    said = _AS_RECEIVED.format(before=before, after=after)
-    return replace(run.final(undone, "putting back what was repaired"), noisy=True), (said,)
+    back = run.final(undone, "putting back what was repaired")
+    if _certified(back):
+        return back, ()
+    return replace(back, noisy=True), (_AS_RECEIVED.format(before=before, after=after),)
+
+
+def _certified(done: Finished) -> bool:
+    return any(layer.guarantee in (Guarantee.EXACT, Guarantee.PARTIAL) for layer in done.layers)
 
 
 def _same_parameters(done: Finished) -> bool:

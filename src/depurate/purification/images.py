@@ -11,6 +11,8 @@ from torch import Tensor
 from depurate.errors import InputError
 
 FEWEST = 10
+# Squares of larger ones overflow in the products of single precision.
+_LARGEST = 1e9
 _HELD_BACK = 0.2
 _FEWEST_TO_SPLIT = 50
 _NUMBERS_A_BATCH = 1 << 19
@@ -97,7 +99,7 @@ def gather(images: Tensor | Iterable[object], *, limit: int, seed: int, like: Te
         The images.
 
     Raises:
-        InputError: No images, fewer than 10, shapes that differ, NaN or Inf.
+        InputError: No images, fewer than 10, shapes that differ, NaN or Inf, absurd values.
 
     Example:
         >>> benign = gather([torch.rand(30, 1, 8, 8)] * 3, limit=60, seed=0, like=torch.zeros(1))
@@ -123,6 +125,9 @@ def gather(images: Tensor | Iterable[object], *, limit: int, seed: int, like: Te
     (kept,), _ = _least(pool, keys, limit)
     if not bool(torch.isfinite(kept).all()):
         raise InputError("images: NaN or Inf among the pixel values")
+    largest = float(kept.abs().max()) if kept.numel() else 0.0
+    if largest > _LARGEST:
+        raise InputError(f"images: a pixel value of {largest:.3g}; whatever scale they have, that is none")
     return Benign(kept.to(like), _held_back(len(kept)), seen)
 
 

@@ -76,6 +76,8 @@ def prepare(
         raise InputError(
             "the network has no convolution or dense layer that these images reach: nothing to recover"
         )
+    if bool((benign.images == benign.images[:1]).all()):
+        raise InputError(f"images: all {len(benign.images)} are the same picture; different ones are needed")
     working = laid_out(adapted(working, benign.all()[0]), benign.images)
     origin, damaged = anchor_state(anchor, working), working_damage(working)
     guesses = mend_plain(working, sites, origin, damaged=damaged)

@@ -13,6 +13,7 @@ from depurate.spans import Span
 
 # A fit is no accident when chance makes as many zero residuals less often than this.
 _BELIEVABLE = 1e-6
+_UNREACHED = 1e-9
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,17 @@ def _chance(span: Span, update: Tensor, solution: Solution, rounding: float) -> 
     the density of residuals near zero says, here bounded by level / lower quartile; the count is Poisson.
     """
     reach = torch.linalg.vector_norm(span.directions, dim=1, keepdim=True)
+    # What the span does not reach (pixels that are always black) is fitted by nothing, and is no evidence.
+    lit = reach[:, 0] > _UNREACHED
+    if not bool(lit.any()):
+        return torch.ones(update.shape[1], dtype=torch.float64, device=update.device)
+    reach, update, residuals = reach[lit], update[lit], solution.residuals[lit]
+    zeros = (residuals == 0).sum(0)
     level = rounding * (update.abs() + reach * torch.linalg.vector_norm(solution.coefficients, dim=0))
-    sizes = solution.residuals.abs().masked_fill(solution.residuals == 0, torch.inf).sort(dim=0).values
+    sizes = residuals.abs().masked_fill(residuals == 0, torch.inf).sort(dim=0).values
     # Infinite where there is no residual at all: nothing is left to chance.
-    quartile = sizes.gather(0, (len(update) - solution.zeros)[None] // 4)[0]
+    quartile = sizes.gather(0, ((len(update) - zeros)[None] // 4))[0]
     by_accident = (len(update) - solution.rank) * level.mean(0) / quartile
-    beyond = (solution.zeros - solution.rank).clamp_min(0).double()
+    beyond = (zeros - solution.rank).clamp_min(0).double()
     answer: Tensor = torch.special.gammainc(beyond, by_accident)
     return torch.where(beyond > 0, answer, 1.0)

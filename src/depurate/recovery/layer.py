@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -19,26 +20,21 @@ _PROBED = 2
 _PROBE_ITERATIONS = 8
 
 
-def recover_layer(outcome: LayerOutcome, recipe: Recipe) -> LayerOutcome:
+def recover_layer(outcome: LayerOutcome, recipe: Recipe, whole: Callable[[], Moments]) -> LayerOutcome:
     """Recover a convolution or dense layer from what the walk has measured of it.
 
     Args:
         outcome: The layer so far: its moments, its kernels with certain hits filled in, its anchor.
         recipe: How to recover; `auto` tries exact recovery where a probe of a few kernels is certified.
+        whole: Measures every patch, for exact recovery.
 
     Returns:
         The outcome with the method used, its kernels, and what that found; as it was where nothing applies.
     """
     assert outcome.moments is not None
-    if recipe.method in ("exact", "auto"):
-        groups = range(len(outcome.suspect))
-        forced = recipe.method == "exact"
-        if forced or not any(_hopeless(outcome.moments, group) for group in groups):
-            spans = [span_of(outcome.moments, group) for group in groups]
-            if forced or all(
-                _probe(span, outcome, group, recipe.rounding) for group, span in enumerate(spans)
-            ):
-                return _exact(outcome, spans, recipe)
+    exact = _tried_exactly(outcome, outcome.moments, recipe, whole)
+    if exact is not None:
+        return exact
     if recipe.repairs:
         return _robust(outcome, outcome.moments, recipe)
     strength = recipe.strength_on(outcome.moments)
@@ -50,6 +46,28 @@ def recover_layer(outcome: LayerOutcome, recipe: Recipe) -> LayerOutcome:
         changed, recovered = recovered, outcome.purified.clone()
         recovered[:, rows] = changed[:, rows]
     return replace(outcome, method="soft", purified=recovered)
+
+
+def _tried_exactly(
+    outcome: LayerOutcome, moments: Moments, recipe: Recipe, whole: Callable[[], Moments]
+) -> LayerOutcome | None:
+    """The layer recovered exactly, where that was asked for or a probe says that it is worth while."""
+    groups, forced = range(len(outcome.suspect)), recipe.method == "exact"
+    if not forced and (recipe.method != "auto" or any(_hopeless(moments, group) for group in groups)):
+        return None
+
+    def promising(spans: list[Span]) -> bool:
+        return forced or all(_probe(span, outcome, g, recipe.rounding) for g, span in enumerate(spans))
+
+    spans = [span_of(moments, group) for group in groups]
+    if not promising(spans):
+        return None
+    if any(not span.full for span in spans):
+        moments = whole()
+        spans = [span_of(moments, group) for group in groups]
+        if not promising(spans):
+            return None
+    return _exact(replace(outcome, moments=moments), spans, recipe)
 
 
 def _hopeless(moments: Moments, group: int) -> bool:
@@ -78,6 +96,9 @@ def _exact(outcome: LayerOutcome, spans: list[Span], recipe: Recipe) -> LayerOut
         exact_recovery(span, outcome.purified[group], outcome.anchor[group], recipe.rounding)
         for group, span in enumerate(spans)
     )
+    # The patches of its later calls were made with the very weights that are in doubt.
+    shared = outcome.site.calls > 1 and any(bool(fit.hits.any()) for fit in fits)
+    outcome = replace(outcome, doubted=outcome.doubted or shared)
     # A certificate on a span that was cut off, or of what estimates made, says nothing of the clean weights.
     if truncated or outcome.doubted:
         fits = tuple(replace(fit, certified=torch.zeros_like(fit.certified)) for fit in fits)

@@ -25,7 +25,8 @@ class LayerOutcome:
         moments: None for BatchNorm, and where nothing had to be known of the layer.
         fits: One per group where exact recovery ran.
         truncated: Whether exact recovery had to cut the span off.
-        doubted: Whether what reaches the layer was made by estimates, so that nothing can be certified here.
+        doubted: Whether what reaches the layer was made by estimates, or by its own contaminated weights where it is
+            used more than once, so that nothing can be certified here.
         repair: What robust recovery found, where it ran.
         anchored: Whether the anchor has this layer.
         seconds: Wall time.

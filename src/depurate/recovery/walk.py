@@ -28,6 +28,7 @@ from depurate.spans import (
     Sampling,
     Site,
     measure_passes,
+    measure_whole,
     read_kernels,
     write_kernels,
 )
@@ -131,7 +132,7 @@ def _layer(
     if not torch.equal(
         kernels, start
     ):  # weights still equal to the anchor were never trained: nothing to undo
-        outcome = recover_layer(outcome, recipe)
+        outcome = recover_layer(outcome, recipe, lambda: measure_whole(pair.ours, site))
     write_kernels(module, outcome.purified)
     return outcome
 

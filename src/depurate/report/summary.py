@@ -56,7 +56,7 @@ def key_numbers(record: PurifyRecord) -> tuple[Fact, ...]:
 def _held_back(record: PurifyRecord) -> tuple[Fact, Fact]:
     held = record.agreement
     if held is None:
-        reason = "no images were held back"
+        reason = "nothing was fitted to the images, or none was held back"
         return Fact("Agreement with the suspect", DASH, reason), Fact("Expected loss", DASH, reason)
     interval = f"95{NBSP}% interval {percent(held.low)} to {percent(held.high)}"
     return (

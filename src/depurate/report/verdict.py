@@ -249,7 +249,9 @@ def _trust(record: PurifyRecord, guarantee: Guarantee) -> tuple[str, ...]:
         )
     held, before = record.agreement, "repaired" if record.repaired_first else "suspect"
     if held is None:
-        sentences.append("No images were held back, so agreement with the suspect was not measured.")
+        sentences.append(
+            "Agreement with the suspect was not measured: nothing was fitted to the images, or none was held back."
+        )
     else:
         sentences.append(
             f"On {plural(held.images, 'held-back benign image')} {before} and purified network gave the same "

@@ -5,7 +5,7 @@ from depurate.spans.calls import shown
 from depurate.spans.derived import geometry_on
 from depurate.spans.geometry import Geometry, geometry_of, read_kernels, write_kernels
 from depurate.spans.modes import plain_modes
-from depurate.spans.moments import Moments, Sampling, measure, measure_passes
+from depurate.spans.moments import Moments, Sampling, measure, measure_passes, measure_whole
 from depurate.spans.naming import key_of
 from depurate.spans.passes import Passes
 from depurate.spans.sites import BATCH_NORMS, Site, find_sites, run_to
@@ -24,6 +24,7 @@ __all__ = [
     "key_of",
     "measure",
     "measure_passes",
+    "measure_whole",
     "plain_modes",
     "read_kernels",
     "run_to",

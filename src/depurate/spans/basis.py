@@ -77,7 +77,9 @@ def span_of(moments: Moments, group: int, *, at_most: int | None = None) -> Span
     elif moments.gram is not None:
         values, vectors = torch.linalg.eigh(moments.gram[group])
         values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-        kept = values > values[:1] * GRAM_ROUNDING[dtype]
+        # Made in double precision they carry the rounding of the patches alone.
+        lost = max(limit**2, GRAM_ROUNDING[torch.float64]) if moments.precise else GRAM_ROUNDING[dtype]
+        kept = values > values[:1] * lost
     else:
         _, roots, right = torch.linalg.svd(moments.rows[group].double(), full_matrices=False)
         values, vectors = roots.square(), right.mT

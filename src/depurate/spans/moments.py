@@ -22,6 +22,8 @@ _CHUNK = 2048
 # Numbers in the patches of all groups together, of which `least` are wanted. A depthwise layer of a thousand channels
 # would have half a billion.
 _MOST_NUMBERS = 1 << 26
+# Of every patch of a layer: one batch of large pictures would have a hundred million.
+_MOST_AT_ONCE = 1 << 24
 # Columns in a block of a second moment; blocks above the diagonal are the transposed ones below it.
 _BLOCK = 512
 
@@ -69,6 +71,7 @@ class Moments:
         cross: Shape (groups, kernels, fan_in), float64; None in dual form.
         rows: Shape (groups, count, fan_in); a sample of at most 1,024 patches unless in dual form.
         wanted: Shape (groups, count, kernels), only in dual form.
+        precise: Whether the products were made in double precision.
     """
 
     count: int
@@ -76,6 +79,7 @@ class Moments:
     cross: Tensor | None
     rows: Tensor
     wanted: Tensor | None
+    precise: bool = False
 
     @property
     def dual(self) -> bool:
@@ -177,6 +181,41 @@ def measure_passes(
     return total.moments()
 
 
+def measure_whole(purified: Passes, site: Site) -> Moments:
+    """Measure every patch that a layer is shown, with products in double precision.
+
+    A sample may miss a direction that few patches have, and products in single precision lose those of little energy:
+    good enough to recover with, not to certify with.
+
+    Args:
+        purified: What the purified network was shown.
+        site: The layer to measure.
+
+    Returns:
+        The moments, without outputs.
+
+    Example:
+        >>> from depurate.spans import find_sites
+        >>> net = nn.Sequential(nn.Conv2d(1, 2, 3)).eval()
+        >>> with Passes(net, find_sites(net, torch.zeros(1, 1, 9, 9)), [torch.rand(4, 1, 9, 9)]) as passes:
+        ...     measure_whole(passes, find_sites(net, torch.zeros(1, 1, 9, 9))[0]).count
+        196
+    """
+    geometry = site.geometry
+    assert geometry is not None
+    count = sum(map(len, purified.batches)) * site.positions
+    total = _Sum(keep_all=count < geometry.fan_in, every=-(-count // SAMPLE), precise=True)
+    generator = torch.Generator().manual_seed(0)
+    for inputs in (made for calls in purified.inputs(site) for made in calls):
+        available = geometry.positions(inputs)
+        images = max(1, _MOST_AT_ONCE // (available * geometry.groups * geometry.fan_in))
+        for some in torch.split(inputs, images):
+            at = _choose(len(some), available, available, generator).to(inputs.device)
+            patches = geometry.patches(some, at)
+            total.add(patches, patches.new_zeros(*patches.shape[:2], 0))
+    return total.moments()
+
+
 def _sampled(
     suspect: Passes | None,
     purified: Passes,
@@ -211,8 +250,9 @@ def _choose(n: int, available: int, chosen: int, generator: torch.Generator) -> 
 class _Sum:
     """Running sums over batches; a plain mutable accumulator that lives only inside `measure`."""
 
-    def __init__(self, *, keep_all: bool, every: int) -> None:
+    def __init__(self, *, keep_all: bool, every: int, precise: bool = False) -> None:
         self.keep_all = keep_all
+        self.precise = precise
         self.every = every
         self.count = 0
         self.gram: Tensor | None = None
@@ -246,6 +286,8 @@ class _Sum:
         if self.gram is None or self.cross is None:
             self.gram = patches.new_zeros(groups, fan_in, fan_in, dtype=torch.float64)
             self.cross = patches.new_zeros(groups, wanted.shape[2], fan_in, dtype=torch.float64)
+        if self.precise:
+            patches, wanted = patches.double(), wanted.double()
         # Products in the layer's own precision, sums in float64: one chunk is too short for rounding to matter.
         for start in range(0, fan_in, _BLOCK):
             end = start + _BLOCK
@@ -255,7 +297,7 @@ class _Sum:
     def moments(self) -> Moments:
         if self.keep_all:
             rows, wanted = torch.cat(self.rows, dim=1), torch.cat(self.wanted, dim=1)
-            return Moments(self.count, None, None, rows, wanted)
+            return Moments(self.count, None, None, rows, wanted, self.precise)
         self._multiply()
         assert self.gram is not None
         assert self.cross is not None
@@ -264,4 +306,5 @@ class _Sum:
             self.gram[:, :start, start:end] = self.gram[:, start:end, :start].mT
         rows = torch.cat(self.rows, dim=1)
         rows = rows[:, :: -(-rows.shape[1] // SAMPLE)]
-        return Moments(self.count, self.gram.div_(self.count), self.cross.div_(self.count), rows, None)
+        gram, cross = self.gram.div_(self.count), self.cross.div_(self.count)
+        return Moments(self.count, gram, cross, rows, None, self.precise)

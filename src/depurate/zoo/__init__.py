@@ -2,7 +2,7 @@
 
 from depurate.zoo.catalogue import CATALOGUE, Planned, planned
 from depurate.zoo.data import Data, read_data
-from depurate.zoo.entry import ZooEntry, load_entry, save_entry
+from depurate.zoo.entry import ZooEntry, check_name, load_entry, save_entry
 from depurate.zoo.filling import Filled, fill
 from depurate.zoo.making import Order, make_entry
 from depurate.zoo.measuring import accuracy, success
@@ -23,6 +23,7 @@ __all__ = [
     "ZooEntry",
     "ZooRecord",
     "accuracy",
+    "check_name",
     "fill",
     "load_entry",
     "make_entry",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -25,6 +26,20 @@ _SUSPECT, _ANCHOR, _TRIGGER, _RECORD = (
     "trigger.safetensors",
     "record.json",
 )
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be a folder's.
+
+    Raises:
+        InputError: It is empty, or holds anything but letters, digits and .+-_
+
+    >>> check_name("a/../b")
+    Traceback (most recent call last):
+    depurate.errors.InputError: name 'a/../b': expected letters, digits and .+-_, as it names a folder
+    """
+    if not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", name):
+        raise InputError(f"name {name!r}: expected letters, digits and .+-_, as it names a folder")
 
 
 @dataclass(frozen=True, eq=False)

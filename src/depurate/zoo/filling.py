@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from depurate.contamination.attacks import attack_spec
 from depurate.errors import InputError
 from depurate.purification import Progress
+from depurate.text_files import make_folder
 from depurate.zoo.data import Data
 from depurate.zoo.entry import ZooEntry, load_entry, save_entry
 from depurate.zoo.making import Order, make_entry, needs_base
@@ -56,10 +57,7 @@ def fill(
     Raises:
         InputError: The folder cannot be made, or an entry there is damaged.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error})") from error
+    make_folder(folder)
     yield from _Filler(folder, kind, _Once(data), again, progress).fill(orders)
 
 
@@ -110,14 +108,16 @@ class _Filler:
 
 
 def _check_same(place: Path, order: Order, record: ZooRecord) -> None:
-    """Refuse an entry that was made to another order; a share of 0 says that no images were poisoned."""
+    """Refuse an entry that was made to another order; an attack on weights poisons no images."""
     attack = None if order.attack is None else attack_spec(order.attack)
     pairs = {
         "attack": (record.attack, attack),
         "seed": (record.seed, order.seed),
         "epochs": (record.epochs, order.recipe.epochs),
-        "fraction": (record.fraction, order.fraction if record.fraction else record.fraction),
+        "fraction": (record.fraction, record.fraction if record.anchor_kind == "base" else order.fraction),
     }
+    asked = {name: value for name, value in asdict(order.recipe).items() if name != "epochs"}
+    pairs |= {name: (record.settings[name], asked[name]) for name in asked if name in record.settings}
     other = [
         f"{name} {found} instead of {wanted}" for name, (found, wanted) in pairs.items() if found != wanted
     ]

@@ -30,6 +30,19 @@ class Network:
     mean: float
     deviation: float
 
+    def check_takes(self, dataset: str) -> None:
+        """Refuse a dataset whose images have other channels.
+
+        Raises:
+            InputError: Naming both.
+
+        >>> network("lenet").check_takes("cifar10")
+        Traceback (most recent call last):
+        depurate.errors.InputError: lenet does not take the images of cifar10
+        """
+        if (self.name == "lenet") != (dataset == "mnist"):
+            raise InputError(f"{self.name} does not take the images of {dataset}")
+
     def normalise(self, images: Tensor) -> Tensor:
         """(images − mean) / deviation, for pixels in [0, 1] of any shape."""
         return (images - self.mean) / self.deviation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from depurate.bench.defences.worker import rates
 from depurate.checkpoints import load_state, read_checkpoint
 from depurate.contamination.attacks import parse_attack
 from depurate.errors import InputError
-from depurate.zoo import ZooEntry, ZooRecord, network, save_entry
+from depurate.text_files import make_folder
+from depurate.zoo import ZooEntry, ZooRecord, check_name, network, save_entry
 
 
 def adopt(
@@ -50,11 +50,12 @@ def adopt(
     Raises:
         InputError: A file cannot be read or does not fit, or a name is unknown or taken.
     """
-    if not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", name):
-        raise InputError(f"name {name!r}: expected letters, digits and .+-_, as it names a folder")
+    check_name(name)
+    make_folder(zoo)
     if (zoo / name).exists() and not force:
         raise InputError(f"{zoo / name}: exists already; choose another name or give --force")
     kind = network(architecture)
+    kind.check_takes(dataset)
     networks = [
         load_state(kind.build(), read_checkpoint(path), source=str(path)).eval() for path in (suspect, anchor)
     ]
@@ -84,6 +85,5 @@ def adopt(
     entry = ZooEntry(networks[0], networks[1], None if attack is None else parse_attack(attack), record)
     found = rates(entry.model, entry, split)
     record = ZooRecord(**(vars(record) | {"accuracy": found.accuracy, "success": found.success}))
-    zoo.mkdir(parents=True, exist_ok=True)
     save_entry(ZooEntry(entry.model, entry.anchor, entry.attack, record), zoo / name)
     return record

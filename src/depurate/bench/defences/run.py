@@ -19,6 +19,7 @@ from depurate.bench.defences.spec import parse_defence
 from depurate.checkpoints import file_sha256
 from depurate.contamination import parse_noise
 from depurate.errors import InputError
+from depurate.text_files import make_folder
 from depurate.zoo import read_record
 
 Tell = Callable[[str], None]
@@ -109,7 +110,7 @@ def run(plan: Plan, tell: Tell = lambda line: None) -> Outcome:
     Raises:
         InputError: The plan cannot be carried out at all.
     """
-    (plan.out / "records").mkdir(parents=True, exist_ok=True)
+    make_folder(plan.out / "records")
     jobs = jobs_of(plan)
     waiting = [job for job in jobs if not _done(plan, job)]
     failed: list[tuple[Job, str]] = []
