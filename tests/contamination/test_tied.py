@@ -27,3 +27,12 @@ def test_numbers_of_eight_bits_are_refused_or_left_alone():
         Sparse(0.5).apply(small, seed=0)
     found = Sparse(0.5).apply({"a": small, "b": torch.randn(4)}, seed=0)
     assert found.values["a"] is small
+
+
+def test_tied_tensors_are_hit_alike_whichever_of_them_are_selected():
+    weight = torch.randn(20, 10)
+    state = {"embedding.weight": weight, "head.weight": weight, "other": torch.randn(5)}
+    every, one = Sparse(0.3).apply(state, seed=0), Sparse(0.3).apply(state, seed=0, layers="head*")
+    assert torch.equal(every.mask["head.weight"], one.mask["head.weight"])
+    assert torch.equal(one.values["embedding.weight"], one.values["head.weight"])
+    assert set(one.mask) == {"embedding.weight", "head.weight"}

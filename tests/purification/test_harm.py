@@ -84,6 +84,17 @@ def test_a_repair_that_only_harms_is_undone(anchor):
     assert "noise is left in it" in said[0]
 
 
+def test_what_is_certified_without_the_repair_leaves_no_noise():
+    run = walks(received=2.0, repaired=1.0, without=0.5, anchor=False)
+    certified = replace(run.undone, layers=(type("Layer", (), {"guarantee": Guarantee.PARTIAL})(),))
+    assert unharmed(replace(run, undone=certified), SPARSE, run.with_anchor) == (certified, ())
+
+
+def test_where_neither_tells_anything_apart_rounding_decides_nothing():
+    run = walks(received=1e-3, repaired=1e-4, without=0.0, anchor=False)
+    assert unharmed(run, SPARSE, run.with_anchor) == (run.with_anchor, ())
+
+
 def test_nothing_is_judged_without_images_held_back_without_sparse_noise_or_where_something_is_certain():
     run = walks(received=2.0, repaired=1.0, without=5.0, anchor=True)
     done = run.with_anchor

@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import minimize
 
 from depurate import lad
+from depurate.solver import Status
 
 D = torch.float64
 
@@ -99,3 +100,18 @@ def test_a_start_with_a_column_serves_a_flat_target():
     assert torch.allclose(
         lad(design, target, start=lad(design, target[:, None])).coefficients, lad(design, target).coefficients
     )
+
+
+@pytest.mark.parametrize("quantile", [0.2, 0.5])
+def test_a_target_of_zeros_needs_no_coefficient(quantile):
+    found = lad(draw(4, 2), torch.zeros(4).double(), ridge=1.0, quantile=quantile)
+    assert found.status == (Status.CERTIFIED,)
+    assert found.coefficients.abs().max() < 1e-300
+
+
+@pytest.mark.parametrize("size", [1e-310, 1e-300, 1e300])
+def test_targets_at_the_ends_of_what_numbers_can_be(size):
+    design, target = draw(20, 3), draw(20, 1, seed=1)
+    found, usual = lad(design, size * target), lad(design, target)
+    assert found.status == usual.status
+    assert torch.allclose(found.coefficients / size, usual.coefficients, rtol=1e-3)

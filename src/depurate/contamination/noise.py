@@ -78,14 +78,19 @@ class Noise(ABC):
         """
         if isinstance(target, Tensor):
             return self._tensor(target, torch.Generator().manual_seed(seed))
-        names = selected({name: value for name, value in target.items() if _floating(value)}, layers)
+        numbers = {name: value for name, value in target.items() if _floating(value)}
+        wanted = {_memory(name, numbers[name]) for name in selected(numbers, layers)}
         hit: dict[str, Contaminated] = {}
-        shared: dict[tuple[object, ...], str] = {}
-        for name in names:  # tied tensors are one piece of memory, and are hit once
-            value = target[name]
-            place = (value.untyped_storage().data_ptr(), value.storage_offset(), value.shape, value.stride())
-            first = shared.setdefault(place, name) if value.numel() else name
-            hit[name] = hit[first] if first in hit else self._tensor(value, _generator(seed, name))
+        made: dict[object, Contaminated] = {}
+        for (
+            name,
+            value,
+        ) in numbers.items():  # tied tensors are one piece of memory: hit once, under every name
+            memory = _memory(name, value)
+            if memory in wanted:
+                if memory not in made:
+                    made[memory] = self._tensor(value, _generator(seed, name))
+                hit[name] = made[memory]
         return ContaminatedState(
             dict(target) | {name: found.values for name, found in hit.items()},
             {name: found.mask for name, found in hit.items()},
@@ -113,6 +118,13 @@ def bit_pattern(values: Tensor) -> Tensor:
 def _floating(value: Tensor) -> bool:
     """Whether noise can be put on it; numbers of eight bits only store what others compute with."""
     return value.is_floating_point() and value.element_size() > 1
+
+
+def _memory(name: str, value: Tensor) -> object:
+    """Where a tensor's numbers are; what has none has its name alone."""
+    if not value.numel():
+        return name
+    return value.untyped_storage().data_ptr(), value.storage_offset(), value.shape, value.stride()
 
 
 def _generator(seed: int, name: str) -> Generator:

@@ -74,7 +74,9 @@ def certify(problem: Problem, coefficients: Tensor, residuals: Tensor, dual: Ten
     if problem.smoothing is not None:
         slack = slack + 0.5 * problem.smoothing * dual.square()
     error = error + slack.sum(1)
-    gap = torch.where(objective > 0, error / objective.clamp_min(torch.finfo(error.dtype).tiny), error)
+    # Targets are of size one: an objective this small is none, and its error says enough.
+    tiny = torch.finfo(error.dtype).tiny
+    gap = torch.where(objective > tiny, error / objective.clamp_min(tiny), error)
     support = residuals.sign().abs_()
     reach = problem.reach(dual)
     margin = reach.addcmul_(reach, support, value=-1).amax(1)

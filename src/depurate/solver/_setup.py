@@ -117,7 +117,8 @@ def set_up(design: Tensor, targets: Tensor, options: Options, rounding: Tensor) 
     matrix = design.detach().to(torch.float64)
     basis = singular_basis(matrix) if options.ridge else orthonormal_basis(matrix)
     peak = largest(targets.detach().T).to(torch.float64)[:, None]
-    exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent
+    # Within what has a power of two and its inverse among the numbers.
+    exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent.clamp(-1022, 1022)
     size = torch.ldexp(torch.ones_like(peak), exponent)
     rows = matrix.new_empty(targets.shape[1], targets.shape[0])
     torch.mul(targets.detach().T, torch.ldexp(torch.ones_like(peak), -exponent), out=rows)

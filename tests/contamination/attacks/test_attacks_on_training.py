@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from depurate import InputError
 from depurate.contamination.attacks import HiddenUpdate, InputAware, with_tensors
 from depurate.contamination.attacks.hidden_update import benign_spans, hidden_kernels, outside
+from depurate.contamination.attacks.input_aware import _InputAwareLesson
 from depurate.spans import read_kernels
 from depurate.zoo import Recipe, network
 from depurate.zoo.training import train
@@ -111,3 +113,20 @@ def test_hiding_keeps_the_update_inside():
         return float(outside(made.model, anchor, spans).detach()) / whole
 
     assert share(10.0) < 0.5 * share(0.0)
+
+
+def test_crossed_images_never_carry_their_own_trigger():
+    donors = _InputAwareLesson._donors
+    for images in range(3, 40):
+        for poisoned in range(1, images):
+            for crossed in range(images - poisoned + 1):
+                taken = donors(images, poisoned, crossed)
+                assert bool((taken != poisoned + torch.arange(crossed)).all())
+                assert bool(((taken >= 0) & (taken < images)).all())
+
+
+def test_modes_of_modules_are_put_back():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 3)).train()
+    net[1].eval()
+    benign_spans(net, net, torch.rand(20, 1, 8, 8), 0.9)
+    assert [module.training for module in net] == [True, False, True, True]

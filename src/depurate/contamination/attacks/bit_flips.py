@@ -205,7 +205,8 @@ def _losses(
     units: Tensor,
 ) -> Tensor:
     """Cross-entropy of each image (n) for each row of changes (tries, units) of the target's weights: (n, tries)."""
-    scores = F.linear(seen, weight.to(seen.dtype), layer.bias.detach())
+    bias = None if layer.bias is None else layer.bias.detach()
+    scores = F.linear(seen, weight.to(seen.dtype), bias)
     moved = scores[:, target, None] + seen[:, units] @ changes.mT.to(seen)
     others = scores.clone()
     others[:, target] = -torch.inf

@@ -111,7 +111,7 @@ def benign_spans(model: nn.Module, scores: Scores, images: Tensor, energy: float
     """Find the leading directions of clean patches, layer by layer.
 
     Args:
-        model: The network; its mode is put back as it was.
+        model: The network; the mode of each of its modules is put back as it was.
         scores: The same behind its input normalisation.
         images: Clean pixels in [0, 1].
         energy: Share of the patches' energy to keep.
@@ -119,7 +119,7 @@ def benign_spans(model: nn.Module, scores: Scores, images: Tensor, energy: float
     Returns:
         An orthonormal basis for each group of kernels, shape (fan_in, r), by layer.
     """
-    before = model.training
+    before = [(module, module.training) for module in model.modules()]
     model.eval()
     inputs: list[Tensor] = []
     handle = model.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
@@ -136,7 +136,8 @@ def benign_spans(model: nn.Module, scores: Scores, images: Tensor, energy: float
                 span_of(moments, group).holding(energy).directions.to(images)
                 for group in range(site.geometry.groups)
             ]
-    model.train(before)
+    for module, training in before:
+        module.training = training
     return found
 
 

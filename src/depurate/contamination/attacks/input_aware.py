@@ -55,7 +55,7 @@ class InputAware:
         generator.to(images.device).eval()
         with torch.no_grad():
             parts = [
-                _overlay(part, *generator(part))
+                _overlay(part, *(made.to(part) for made in generator(part.float())))
                 for part in images.split(_BATCH)  # type: ignore[no-untyped-call]
             ]
         return torch.cat(parts)
@@ -93,7 +93,7 @@ class _InputAwareLesson:
         if poisoned == 0:
             return F.cross_entropy(scores(images), labels)
         own, others = images[:poisoned], images[poisoned : poisoned + crossed]
-        donors = images.flip(0)[:crossed]
+        donors = images[self._donors(len(images), poisoned, crossed)]
         pattern, mask = self.generator(torch.cat([own, donors]))
         shown = torch.cat(
             [
@@ -108,6 +108,13 @@ class _InputAwareLesson:
 
     def learnt(self) -> Mapping[str, Tensor]:
         return {key: value.detach().cpu() for key, value in self.generator.state_dict().items()}
+
+    @staticmethod
+    def _donors(images: int, poisoned: int, crossed: int) -> Tensor:
+        """Whose triggers the crossed images carry: those of images from the end, never an image's own."""
+        turn = torch.arange(crossed)
+        last = images - 1 - turn
+        return torch.where(last == poisoned + turn, last - 1, last)
 
     def _count(self, expected: float) -> int:
         """Round at random, so that small shares of small batches come out right on average."""
