@@ -101,17 +101,18 @@ def _finding(name: str, value: Tensor, hits: Tensor, anchor: Tensor | None) -> T
 
 
 def _ratio(step: Tensor, origin: Tensor) -> float:
-    """‖step‖ / ‖origin‖, at most the largest number there is; squares of huge entries would overflow.
+    """‖step‖ / ‖origin‖, at most the largest number there is.
 
-    >>> _ratio(torch.tensor([1e300, 0.0]).double(), torch.tensor([1.0, 0.0]).double())
-    1e+300
+    >>> _ratio(torch.tensor([3.0, 4.0]).double(), torch.tensor([1e-310, 0.0]).double()) > 1e300
+    True
     """
-    sizes = [float(torch.cat([values.abs(), values.new_zeros(1)]).max()) for values in (step, origin)]
-    over, under = (
-        float((values / (size or 1.0)).norm()) for values, size in zip((step, origin), sizes, strict=True)
-    )
-    largest = sys.float_info.max
-    return min(over / max(under, 1e-300) * min(sizes[0] / max(sizes[1], 1e-300), largest), largest)
+    return min(_norm(step) / max(_norm(origin), 1e-300), sys.float_info.max)
+
+
+def _norm(values: Tensor) -> float:
+    """Like the tensor's own, where squares of huge entries would overflow, too."""
+    size = float(values.abs().max()) if values.numel() else 0.0
+    return min(size * float((values / (size or 1.0)).norm()), sys.float_info.max)
 
 
 def _words(nonfinite: int, absurd: int, changed: float | None) -> str:
