@@ -2,8 +2,10 @@
 
 import time
 
+import pytest
 import torch
 
+from depurate.errors import InputError
 from depurate.purification.images import gather
 
 
@@ -27,3 +29,16 @@ def test_time_grows_as_the_images_do():
 def test_no_batch_of_one_is_left_over():
     benign = gather(torch.rand(129, 1, 4, 4), limit=200, seed=0, like=torch.zeros(1))
     assert [len(batch) for batch in benign.all()] == [129]
+
+
+def test_pixels_of_an_absurd_size_are_refused():
+    images = torch.rand(20, 1, 4, 4)
+    images[3, 0, 1, 1] = 1e20
+    with pytest.raises(InputError, match="a pixel value of 1e\\+20"):
+        gather(images, limit=100, seed=0, like=torch.zeros(1))
+
+
+def test_pixels_may_be_of_any_kind_of_number():
+    for kind in (torch.bool, torch.uint8, torch.int16):
+        images = (torch.rand(20, 1, 4, 4) > 0.5).to(kind)
+        assert gather(images, limit=100, seed=0, like=torch.zeros(1)).images.dtype is torch.float32

@@ -123,12 +123,13 @@ def gather(images: Tensor | Iterable[object], *, limit: int, seed: int, like: Te
     if seen < FEWEST:
         raise InputError(f"images: {seen} given; at least {FEWEST} are needed")
     (kept,), _ = _least(pool, keys, limit)
+    kept = kept.to(like)
     if not bool(torch.isfinite(kept).all()):
         raise InputError("images: NaN or Inf among the pixel values")
     largest = float(kept.abs().max()) if kept.numel() else 0.0
     if largest > _LARGEST:
         raise InputError(f"images: a pixel value of {largest:.3g}; whatever scale they have, that is none")
-    return Benign(kept.to(like), _held_back(len(kept)), seen)
+    return Benign(kept, _held_back(len(kept)), seen)
 
 
 def _held_back(images: int) -> int:
