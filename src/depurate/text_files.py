@@ -17,7 +17,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be made ({error})") from error
+        raise InputError(f"{path}: the folder cannot be made ({error})") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -82,10 +82,8 @@ class Noise(ABC):
         wanted = {_memory(name, numbers[name]) for name in selected(numbers, layers)}
         hit: dict[str, Contaminated] = {}
         made: dict[object, Contaminated] = {}
-        for (
-            name,
-            value,
-        ) in numbers.items():  # tied tensors are one piece of memory: hit once, under every name
+        # Tied tensors are one piece of memory: hit once, under every name.
+        for name, value in numbers.items():
             memory = _memory(name, value)
             if memory in wanted:
                 if memory not in made:

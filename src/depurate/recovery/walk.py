@@ -99,39 +99,27 @@ def _layer(
     hits = hit_kernels(received, getattr(module, "bias", None) is not None)
     start = torch.zeros_like(received) if origin is None else origin
     kernels = torch.where(hits, start, received)
-    networks = (
-        pair.suspect,
-        pair.purified,
-    )  # both: what the layer makes comes back to it where it is used twice
+    # Both: what the layer makes comes back to it where it is used twice.
+    networks = (pair.suspect, pair.purified)
     _write_to(networks, site, kernels)
-    if recipe.only_fills and not hits.any():
-        return LayerOutcome(site, "none", received, start, kernels, hits, anchored=origin is not None)
+    method, anchored = "filled" if hits.any() else "none", origin is not None
+    outcome = LayerOutcome(site, method, received, start, kernels, hits, doubted=doubted, anchored=anchored)
+    if not hits.any():
+        if recipe.only_fills:
+            return outcome
+        seen = _too_wide(pair, site, kernels, recipe)
+        if seen is not None:
+            return replace(outcome, moments=seen)
     # Without soft recovery nothing is asked of the suspect, so it need not run.
     theirs = None if recipe.strength is None else pair.theirs
-    moments = None if hits.any() else _too_wide(pair, site, kernels, recipe)
-    if moments is not None:
-        return LayerOutcome(
-            site, "none", received, start, kernels, hits, moments, anchored=origin is not None
-        )
     moments = measure_passes(theirs, pair.ours, site, kernels, recipe.sampling)
     if hits.any() and recipe.method != "robust":  # which fills them itself, from what it trusts
         kernels = fill_entries(kernels, hits, start, moments)
         _write_to(networks, site, kernels)
         moments = measure_passes(theirs, pair.ours, site, kernels, recipe.sampling)
-    outcome = LayerOutcome(
-        site,
-        "filled" if hits.any() else "none",
-        received,
-        start,
-        kernels,
-        hits,
-        moments,
-        doubted=doubted,
-        anchored=origin is not None,
-    )
-    if not torch.equal(
-        kernels, start
-    ):  # weights still equal to the anchor were never trained: nothing to undo
+    outcome = replace(outcome, purified=kernels, moments=moments)
+    # Weights still equal to the anchor were never trained: nothing to undo.
+    if not torch.equal(kernels, start):
         outcome = recover_layer(outcome, recipe, lambda: measure_whole(pair.ours, site))
     write_kernels(module, outcome.purified)
     return outcome

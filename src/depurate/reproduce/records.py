@@ -10,7 +10,7 @@ from typing import Any
 
 from depurate.errors import InputError
 from depurate.reproduce.study import Record, Study
-from depurate.text_files import write_text
+from depurate.text_files import make_folder, write_text
 
 
 def record_path(folder: Path, study: Study, case: Any) -> Path:
@@ -25,10 +25,7 @@ def write_record(folder: Path, study: Study, case: Any, record: Record) -> None:
         InputError: The file cannot be written.
     """
     path = record_path(folder, study, case)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent}: the folder cannot be made ({error})") from error
+    make_folder(path.parent)
     write_text(path, json.dumps(asdict(record), indent=1) + "\n")
 
 

@@ -13,6 +13,7 @@ from depurate.reproduce.cluster import connected
 from depurate.reproduce.page import write_results
 from depurate.reproduce.study import Study
 from depurate.reproduce.sweep import Progress, sweep
+from depurate.text_files import make_folder
 
 EXPERIMENTS = ("synthetic", "mnist", "cifar10")
 
@@ -63,10 +64,7 @@ def reproduce(
         InputError: A setting cannot be used, or a file cannot be read or written.
     """
     chosen = _studies(settings)
-    try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{settings.out}: the folder cannot be made ({error})") from error
+    make_folder(settings.out)
     if not settings.draw_only:
         with connected(settings.cluster, settings.jobs or os.cpu_count() or 1) as workers:
             sweep(chosen, settings.out, jobs=workers.jobs, backend=workers.backend, progress=progress)

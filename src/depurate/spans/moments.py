@@ -286,9 +286,9 @@ class _Sum:
         if self.gram is None or self.cross is None:
             self.gram = patches.new_zeros(groups, fan_in, fan_in, dtype=torch.float64)
             self.cross = patches.new_zeros(groups, wanted.shape[2], fan_in, dtype=torch.float64)
+        # Else products in the layer's own precision, sums in float64: a chunk is too short for rounding to matter much.
         if self.precise:
             patches, wanted = patches.double(), wanted.double()
-        # Products in the layer's own precision, sums in float64: one chunk is too short for rounding to matter.
         for start in range(0, fan_in, _BLOCK):
             end = start + _BLOCK
             self.gram[:, start:end, :end] += patches[:, :, start:end].mT @ patches[:, :, :end]
