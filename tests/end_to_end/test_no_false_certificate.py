@@ -114,3 +114,68 @@ def test_a_patch_that_a_sample_misses_is_part_of_the_span(seed):
     layer = result.layers[0]
     assert (layer.patches, layer.rank) == (800 * 64, 9)
     assert not certified_and_wrong(layer, result.model[0].weight.detach().flatten(1), clean)
+
+
+def learnt_behind(normalisation, width=200, kernels=40, count=60, seed=0):
+    """A layer whose update lies in the span of what a normalisation makes of images: network, anchor, images."""
+    images = drawn(count, width, seed=seed)
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        normalisation, nn.Linear(width, kernels, bias=False), nn.ReLU(), nn.Linear(kernels, 3)
+    )
+    net = net.eval().requires_grad_(False)
+    anchor = {key: value.clone() for key, value in net.state_dict().items()}
+    step = drawn(kernels, count, seed=seed + 1).double() @ net[0](images).double()
+    net[1].weight += (0.05 / width**0.5 * step).float()
+    return net, anchor, images
+
+
+def hit_weights(net, share, seed):
+    clean, mask = net[1].weight.clone(), flips(net[1].weight.shape, share, seed)
+    net[1].weight[mask] += clean.std() * 20 * drawn(int(mask.sum()), seed=seed + 1)
+    return clean
+
+
+@pytest.mark.parametrize("method", ["exact", "auto"])
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("trained", [True, False])
+def test_nothing_is_certified_behind_scales_that_were_hit(method, seed, trained):
+    normalisation = nn.LayerNorm(200)
+    with torch.no_grad():
+        normalisation.weight += 0.1 * drawn(200, seed=seed)
+        normalisation.bias += 0.1 * drawn(200, seed=seed + 9)
+    net, anchor, images = learnt_behind(normalisation, count=12, seed=seed)
+    if trained:
+        anchor = {**anchor, "0.weight": torch.ones(200), "0.bias": torch.zeros(200)}
+    hit_weights(net, 0.1, seed + 2)
+    sound = purify(net, images, anchor=anchor, method=method)
+    assert sound.record.guarantee is Guarantee.EXACT
+    mask = flips((200,), 0.1, seed + 4)
+    net[0].weight[mask] += 3 * drawn(int(mask.sum()), seed=seed + 5)
+    result = purify(net, images, anchor=anchor, method=method)
+    assert all(layer.certified == 0 for layer in result.layers)
+    assert result.record.guarantee is Guarantee.APPROXIMATE
+    replaced = (result.model[0].weight != net[0].weight).sum()
+    assert sum(guess.hit for guess in result.record.guessed if guess.name == "0.weight") == replaced
+    assert bool(replaced) == (method == "auto")
+
+
+@pytest.mark.parametrize(("hit", "mended"), [(1, False), (12, True)])
+def test_nothing_is_certified_behind_statistics_that_the_images_contradict(hit, mended):
+    net, anchor, images = learnt_behind(nn.BatchNorm1d(200, affine=False))
+    clean, mask = net[1].weight.clone(), flips((40, 200), 0.05, 2)
+    net[1].weight[mask] += 0.5 * clean.std() * drawn(int(mask.sum()), seed=3)
+    sound = purify(net, images, anchor=anchor)
+    assert not certified_and_wrong(sound.layers[1], sound.model[1].weight, clean)
+    assert sound.layers[1].certified == 40
+    net[0].running_mean[:hit] += 5
+    result = purify(net, images, anchor=anchor)
+    assert all(layer.certified == 0 for layer in result.layers)
+    assert (result.layers[0].method == "statistics") == mended
+    assert mended or any(
+        "nothing is certified in the layers behind" in said for said in result.record.warnings
+    )
+    if mended:
+        received, now = (torch.stack([m[0].running_mean, m[0].running_var]) for m in (net, result.model))
+        moved = float((now - received).norm() / received.norm())
+        assert result.layers[0].moved == pytest.approx(moved)

@@ -51,7 +51,7 @@ class Walks:
 
 def walks(received, repaired, without, anchor):
     done, other, undone = (
-        Finished(telling(received), telling(after), ()) for after in (repaired, without, received)
+        Finished(telling(received), telling(after), (), 0) for after in (repaired, without, received)
     )
     return Walks({"weight": torch.zeros(1)} if anchor else {}, done, other, undone)
 

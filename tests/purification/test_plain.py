@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from depurate import Guarantee, InputError, purify
+from depurate.recovery import Guessed
 from depurate.report.verdict import judge
 
 NAN = float("nan")
@@ -35,7 +36,7 @@ def test_layers_behind_a_guess_are_not_certified():
     (layer,) = record.layers
     assert (layer.certified, layer.contaminated, layer.guarantee) == (0, 0, Guarantee.APPROXIMATE)
     assert "nothing is certified" in layer.notes[0]
-    assert record.guessed == ("1.bias",)
+    assert record.guessed == (Guessed("1.bias", 1, 196),)
 
 
 def test_layers_before_a_guess_keep_their_certificates():
@@ -73,7 +74,7 @@ def test_a_guess_is_no_unchanged_network():
     assert result.model[1].weight[3].item() == 1.0
     verdict = judge(result.record)
     assert "Nothing was changed" not in verdict.headline
-    assert any("replaced by a guess in 1 parameter" in sentence for sentence in verdict.done)
+    assert any("1 entry of 1 parameter beside these layers" in sentence for sentence in verdict.done)
 
 
 class Shifted(nn.Module):
@@ -94,5 +95,5 @@ def test_nan_in_a_buffer_is_named_or_taken_from_the_anchor():
     with pytest.raises(InputError, match="mean: 1 of 64 entries arrived as NaN"):
         purify(net, images, method="robust")
     result = purify(net, images, anchor=anchor, method="robust")
-    assert result.record.guessed == ("mean",)
+    assert result.record.guessed == (Guessed("mean", 1, 64),)
     assert float(result.model.mean[5]) == 0.0

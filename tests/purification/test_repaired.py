@@ -94,7 +94,7 @@ def test_only_what_auto_repaired_and_left_no_noise_in_is_searched(monkeypatch, p
     monkeypatch.setattr(
         repaired, "replace", lambda thing, **new: thing if "latest" in new else replace(thing, **new)
     )
-    result = look_behind(plan, plan.run, Finished(None, None, (), noisy=noisy), None, None)
+    result = look_behind(plan, plan.run, Finished(None, None, (), 0, noisy=noisy), None, None, None)
     assert asked == ([True] if searched else [])
     assert result.run is plan.run
     if searched:

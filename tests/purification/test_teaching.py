@@ -8,7 +8,8 @@ from torch import nn
 
 from depurate.purification import backdoor
 from depurate.purification import teaching as teaching_module
-from depurate.purification.backdoor import Watch, describe_screening, record_search
+from depurate.purification.backdoor import Watch
+from depurate.purification.findings import describe_screening, record_search
 from depurate.purification.images import gather
 from depurate.purification.lessons import counter_lesson
 from depurate.purification.run import Rehearsal, Run
@@ -278,14 +279,22 @@ def screening(flagged, evidence):
         ((1,), "addition", "by one short addition"),
         ((7,), "square", "class 7 is reached from most images by one small plain square"),
         ((1,), "square", "class 1 is reached from most images by one small plain square"),
-        ((1,), "unshared patch", "by a small patch that the purified network does not react to"),
+        ((1,), "unshared patch", "by a small patch that the suspect's purified self does not react to"),
         (
             (1,),
             "aware",
-            "by small changes drawn for each image, which the purified network does not react to",
+            "by small changes drawn for each image, which the suspect's purified self does not react to",
         ),
-        ((1,), "unshared change", "by plain changes of the whole picture (), which the purified network"),
-        ((1,), "unshared wave", "by one sinusoid that the purified network does not react to"),
+        (
+            (1,),
+            "unshared change",
+            "by plain changes of the whole picture (), which the suspect's purified self",
+        ),
+        (
+            (1,),
+            "unshared wave",
+            "from many images by one sinusoid that the suspect's purified self does not react to",
+        ),
         ((AWAY,), "away", "one patch of about 5 pixels leads nearly any image away from its own class"),
         ((AWAY,), "square", "one small plain square leads most images away from their own class"),
         ((AWAY,), "warp", "one warp leads nearly any image away"),

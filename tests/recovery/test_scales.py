@@ -72,6 +72,17 @@ def test_what_was_never_trained_is_left_alone():
     assert repair_scales(nn.Sequential(nn.Linear(2, 2)), {}) == {}
 
 
+def test_what_was_never_trained_and_hit_goes_back_to_what_all_others_have():
+    net = nn.Sequential(nn.BatchNorm2d(16), nn.LayerNorm(30))
+    with torch.no_grad():
+        net[0].weight[3], net[1].bias[7] = 4.0, -0.5
+    repairs = repair_scales(net, {})
+    assert repairs["0"].hits.nonzero().tolist() == [[0, 3, 0]]
+    assert repairs["1"].hits.nonzero().tolist() == [[0, 7, 1]]
+    assert torch.equal(repairs["0"].kernels[0, :, 0], torch.ones(16))
+    assert torch.equal(repairs["1"].kernels[0, :, 1], torch.zeros(30))
+
+
 def test_what_is_stuck_at_one_number_is_found_wherever_it_lies():
     clean, net = normalised(), normalised()
     generator = torch.Generator().manual_seed(9)

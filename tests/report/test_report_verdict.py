@@ -110,7 +110,7 @@ def test_certified_kernels_among_estimates_are_counted() -> None:
         layers=(*certified().layers, layer("bn", kernels=9, method="statistics")),
     )
     verdict = judge(mixed)
-    assert verdict.headline == HEADLINES[Guarantee.PARTIAL]
+    assert verdict.headline == HEADLINES[Guarantee.APPROXIMATE]
     assert "501 of 510 kernels in the changed layers are certified." in verdict.trust
 
 
@@ -125,7 +125,7 @@ def test_kept_layers_are_outside_the_certificate() -> None:
     kept = layer("kept", guarantee=Guarantee.UNCHANGED, method="none", moved=0.0)
     verdict = judge(replace(certified(), layers=(*certified().layers, kept)))
     assert verdict.guarantee is Guarantee.EXACT
-    assert "The layers returned as received are outside this statement." in verdict.trust
+    assert "if what was returned as received is clean: nothing certifies that" in verdict.trust[0]
 
 
 def test_nothing_changed_is_not_called_clean() -> None:
@@ -139,12 +139,13 @@ def test_nothing_changed_is_not_called_clean() -> None:
     ("record", "value", "detail"),
     [
         (backdoored(), "0.1", "chosen among 6 without labels"),
-        (troubled(), "0.1", "given, none was tried"),
+        (replace(troubled(), strength=0.1), "0.1", "as asked for"),
+        (troubled(), "0.1", "the default: none was tried"),
         (certified(), "–", "no layer has one"),
         (
             replace(troubled(), layers=(layer(strength=0.003), layer(strength=0.3))),
             "0.003 to 0.3",
-            "differs between layers",
+            "the default: none was tried; differs between layers",
         ),
     ],
 )
@@ -171,7 +172,7 @@ def test_no_certificate_is_claimed_where_every_layer_came_back_unchanged() -> No
         ((), "square", "sends each class to another is suspected: one small plain square"),
         ((1,), "", "A backdoor to class 1 is suspected: one small change"),
         ((1,), "output weights", "The output weights of class 1 stand out"),
-        ((), "", "No trigger was found that makes any of 6 classes much easier to reach"),
+        ((), "", "No trigger was found that makes any of 6 classes searched much easier"),
     ],
 )
 def test_what_the_search_for_triggers_found_is_told_first(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from depurate.purification.backdoor import describe_screening
+from depurate.purification.findings import describe_screening
 from depurate.purification.lessons import counter_lesson
 from depurate.triggers import (
     AWAY,

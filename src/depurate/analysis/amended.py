@@ -30,22 +30,39 @@ def brought_up(record: LayerRecord, outcome: LayerOutcome, note: str) -> LayerRe
             record,
             contaminated=int(outcome.hits.sum()),
             noise=noise_of(outcome),
-            residuals=histogram_of(outcome),
+            residuals=histogram_of(outcome.suspect, outcome.purified, outcome.anchor),
         )
     return replace(record, moved=moved_by(outcome.suspect, outcome.purified), notes=(*record.notes, note))
 
 
-def with_mended(layers: tuple[LayerRecord, ...], mended: Mapping[str, Tensor]) -> tuple[LayerRecord, ...]:
+def with_mended(
+    layers: tuple[LayerRecord, ...], mended: Mapping[str, Tensor], received: nn.Module, purified: nn.Module
+) -> tuple[LayerRecord, ...]:
     """Records that tell of running statistics replaced before the walk.
 
     Args:
         layers: Of all layers.
         mended: Which were replaced, shape (2, channels), by the name of the layer.
+        received: The network as received.
+        purified: As it is returned.
 
     Returns:
         New records.
     """
-    return tuple(_mended(layer, mended[layer.name]) if layer.name in mended else layer for layer in layers)
+
+    def statistics(network: nn.Module, name: str) -> Tensor:
+        return read_statistics(network.get_submodule(name))
+
+    return tuple(
+        _mended(
+            layer,
+            mended[layer.name],
+            moved_by(statistics(received, layer.name), statistics(purified, layer.name)),
+        )
+        if layer.name in mended
+        else layer
+        for layer in layers
+    )
 
 
 def after_repair(
@@ -79,18 +96,21 @@ def _after_repair(
     if record.guarantee is Guarantee.UNCHANGED:  # the repair is all that happened
         return repair
     read = read_statistics if isinstance(received, BATCH_NORMS) else read_kernels
+    before, after = read(received), read(purified)
     return replace(
         record,
         nonfinite=repair.nonfinite,
         contaminated=repair.contaminated,
         noise=repair.noise,
-        moved=moved_by(read(received), read(purified)),
+        moved=moved_by(before, after),
+        off_span=record.off_span if repair.off_span is None else repair.off_span,
+        residuals=None if record.residuals is None else histogram_of(before, after),
         notes=(*repair.notes, _THEN, *record.notes),
         seconds=repair.seconds + record.seconds,
     )
 
 
-def _mended(record: LayerRecord, mask: Tensor) -> LayerRecord:
+def _mended(record: LayerRecord, mask: Tensor, moved: float) -> LayerRecord:
     hit, size = int(mask.sum()), mask.numel()
     note = f"{hit:,} of {size:,} running statistics contradict the benign images: estimated anew on these"
     if record.method == "none":
@@ -99,6 +119,7 @@ def _mended(record: LayerRecord, mask: Tensor) -> LayerRecord:
         record,
         method="statistics",
         contaminated=max(hit, record.contaminated),
+        moved=moved,
         guarantee=Guarantee.APPROXIMATE,
         notes=(note, *record.notes),
     )

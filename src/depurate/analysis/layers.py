@@ -56,7 +56,7 @@ def describe(outcome: LayerOutcome) -> LayerRecord:
         guarantee=_guarantee(outcome, certified, groups * kernels),
         notes=_notes(outcome, certified, rank),
         spectrum=_spectrum(outcome, spans),
-        residuals=histogram_of(outcome),
+        residuals=histogram_of(outcome.suspect, outcome.purified, outcome.anchor),
         seconds=outcome.seconds,
         noise=noise_of(outcome),
     )
@@ -116,9 +116,9 @@ def _summable(values: Tensor) -> Tensor:
     return values.double().abs() < 1e100
 
 
-def _finite(outcome: LayerOutcome) -> Tensor:
+def _finite(suspect: Tensor, anchor: Tensor) -> Tensor:
     """The suspect's kernels with what cannot be summed put back to the anchor."""
-    return torch.where(_summable(outcome.suspect), outcome.suspect, outcome.anchor).double()
+    return torch.where(_summable(suspect), suspect, anchor).double()
 
 
 def moved_by(suspect: Tensor, purified: Tensor) -> float:
@@ -136,7 +136,7 @@ def moved_by(suspect: Tensor, purified: Tensor) -> float:
 
 
 def _off_span(outcome: LayerOutcome, spans: list[Span]) -> float | None:
-    update = _finite(outcome) - outcome.anchor.double()
+    update = _finite(outcome.suspect, outcome.anchor) - outcome.anchor.double()
     total = update.square().sum()
     if total == 0:
         return None
@@ -156,6 +156,8 @@ def _guarantee(outcome: LayerOutcome, certified: int, kernels: int) -> Guarantee
             return Guarantee.EXACT
         if certified:
             return Guarantee.PARTIAL
+        if torch.equal(outcome.purified, outcome.suspect):
+            return Guarantee.UNCHANGED
         return Guarantee.APPROXIMATE if outcome.truncated or outcome.doubted else Guarantee.NONE
     return Guarantee.UNCHANGED if torch.equal(outcome.purified, outcome.suspect) else Guarantee.APPROXIMATE
 
@@ -229,17 +231,15 @@ def _exact_notes(outcome: LayerOutcome, certified: int, rank: int) -> list[str]:
 def _spectrum(outcome: LayerOutcome, spans: list[Span]) -> Spectrum:
     # Groups have spans of their own; the first one stands for the layer, as its plot.
     span = spans[0]
-    shares = [
-        _shares((weights - outcome.anchor.double())[0] @ span.directions)
-        for weights in (_finite(outcome), outcome.purified.double())
-    ]
-    energy, suspect, purified = (_binned(values) for values in (span.energy, *shares))
-    return Spectrum(energy, suspect, purified)
+    start, suspect = outcome.anchor.double(), _finite(outcome.suspect, outcome.anchor)
+    shares = [_shares((weights - start)[0], span) for weights in (suspect, outcome.purified.double())]
+    return Spectrum(*(_binned(values) for values in (span.energy, *shares)))
 
 
-def _shares(projected: Tensor) -> Tensor:
-    energy = projected.square().sum(0)
-    return energy / energy.sum().clamp_min(1e-300)
+def _shares(update: Tensor, span: Span) -> Tensor:
+    """Energy along each direction as a share of the whole update's."""
+    energy = (update @ span.directions).square().sum(0)
+    return energy / update.square().sum().clamp_min(1e-300)
 
 
 def _binned(values: Tensor) -> tuple[float, ...]:
@@ -248,9 +248,14 @@ def _binned(values: Tensor) -> tuple[float, ...]:
     return tuple(padded.reshape(-1, width).sum(1).tolist())
 
 
-def histogram_of(outcome: LayerOutcome) -> Histogram | None:
-    """Counts of what was taken away, or None where nothing was."""
-    taken = (_finite(outcome) - outcome.purified.double()).abs().flatten().cpu()
+def histogram_of(suspect: Tensor, purified: Tensor, anchor: Tensor | None = None) -> Histogram | None:
+    """Counts of what was taken away, or None where nothing was; what cannot be summed counts as the anchor, or zero.
+
+    >>> histogram_of(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])).zeros
+    1
+    """
+    start = torch.zeros_like(suspect) if anchor is None else anchor
+    taken = (_finite(suspect, start) - purified.double()).abs().flatten().cpu()
     sizes = taken[taken > 0]
     if len(sizes) == 0:
         return None

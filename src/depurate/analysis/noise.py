@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from depurate.recovery import certain_hits, hit_statistics
+from depurate.recovery import certain_hits, hit_statistics, is_mask
 
 _SPARSE = 0.5
 
@@ -72,6 +72,8 @@ def _wide(value: Tensor) -> Tensor:
 
 def _hits(name: str, value: Tensor) -> Tensor:
     """Certain hits of one tensor; running variances are judged as `purify` does, by their roots."""
+    if is_mask(value):
+        return torch.zeros_like(value, dtype=torch.bool)
     if name.rpartition(".")[2] == "running_var":
         return hit_statistics(torch.zeros_like(value), value)[1]
     return certain_hits(value)
@@ -79,8 +81,7 @@ def _hits(name: str, value: Tensor) -> Tensor:
 
 def _finding(name: str, value: Tensor, hits: Tensor, anchor: Tensor | None) -> TensorFinding:
     finite = value.isfinite()
-    nonfinite = int((~finite).sum())
-    absurd = int(hits.sum()) - nonfinite
+    nonfinite, absurd = int((hits & ~finite).sum()), int((hits & finite).sum())
     sizes = value[finite & (value != 0)].abs().double()
     changed = update = None
     if anchor is not None and anchor.shape == value.shape:
@@ -96,7 +97,7 @@ def _finding(name: str, value: Tensor, hits: Tensor, anchor: Tensor | None) -> T
         peak=min(float(sizes.max() / sizes.median()), sys.float_info.max) if sizes.numel() else None,
         changed=changed,
         update=update,
-        finding=_words(nonfinite, absurd, changed),
+        finding=_words(nonfinite, absurd, changed, value.numel()),
     )
 
 
@@ -115,7 +116,7 @@ def _norm(values: Tensor) -> float:
     return min(size * float((values / (size or 1.0)).norm()), sys.float_info.max)
 
 
-def _words(nonfinite: int, absurd: int, changed: float | None) -> str:
+def _words(nonfinite: int, absurd: int, changed: float | None, entries: int) -> str:
     said = []
     if nonfinite:
         said.append(f"{nonfinite:,} NaN or Inf")
@@ -125,6 +126,7 @@ def _words(nonfinite: int, absurd: int, changed: float | None) -> str:
         said.append("equal to the anchor")
     elif changed is not None and changed < _SPARSE:
         said.append(
-            f"differs from the anchor in {changed:.1%} of its entries only: sparse noise, or partly frozen"
+            f"differs from the anchor in {round(changed * entries):,} of {entries:,} entries only: sparse noise, or "
+            "partly frozen"
         )
     return "; ".join(said) or "nothing seen"

@@ -92,7 +92,11 @@ def unrelated_anchor(
     for site in sites:
         key = key_of(site.name, "weight")
         weight = model.state_dict().get(key)
-        if key in anchor and weight is not None and weight.numel() >= 100 and weight.ndim > 1:
+        if key not in anchor or weight is None or weight.ndim < 2:
+            continue
+        if torch.equal(weight, anchor[key].to(weight)) and bool(weight.any()):
+            return ()  # never trained, and from there
+        if weight.numel() >= 100:
             pair = torch.stack([weight.double().flatten().cpu(), anchor[key].double().flatten().cpu()])
             signs = pair[:, pair.isfinite().all(0)].sign().prod(0)
             related.append(float(signs.sum()) / sqrt(max(1, int(signs.count_nonzero()))))

@@ -141,7 +141,7 @@ def purify(
         float | None,
         typer.Option(
             help="λ of the soft recovery: more removes more and costs accuracy; 0.03 is gentle, 0.3 strong. "
-            "Left out: chosen on held-back images, without labels."
+            "Left out: chosen on held-back images, without labels. The auto method uses it where it finds a backdoor."
         ),
     ] = None,
     distil: Annotated[

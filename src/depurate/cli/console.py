@@ -15,6 +15,7 @@ from depurate.analysis import TensorFinding
 from depurate.checkpoints.quoting import quote
 from depurate.purification import Progress as Report
 from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord
+from depurate.report.formats import plural
 
 _ROWS = 30
 _COLOURS = {
@@ -52,8 +53,9 @@ def layer_table(layers: Sequence[LayerRecord]) -> Table:
     """Lay out what happened to each layer; BatchNorm statistics and rows past 30 are left to the report."""
     weighted = [layer for layer in layers if layer.patches]
     shown = sorted(weighted, key=lambda layer: -layer.moved)[:_ROWS]
-    left_out = [f"{len(weighted) - len(shown)} layers that moved less"] * (len(weighted) > len(shown))
-    left_out += [f"{len(layers) - len(weighted)} BatchNorm layers"] * (len(layers) > len(weighted))
+    less, normed = len(weighted) - len(shown), len(layers) - len(weighted)
+    left_out = [f"{plural(less, 'layer')} that moved less"] * (less > 0)
+    left_out += [plural(normed, "BatchNorm layer")] * (normed > 0)
     table = Table(box=box.SIMPLE_HEAD, caption=f"not shown: {', '.join(left_out)}" if left_out else None)
     table.add_column("layer", overflow="ellipsis", no_wrap=True, max_width=26)
     for heading in ("kernels", "hit", "certified", "moved"):
@@ -109,7 +111,9 @@ def print_summary(console: Console, record: PurifyRecord) -> None:
         console.print(Text(f"benign images: {agreement_words(record.agreement, record.compared)}"))
     if record.untouched:
         console.print(
-            Text(f"not covered by any recovery: {len(record.untouched)} parameters (named in the report)")
+            Text(
+                f"not covered by any recovery: {plural(len(record.untouched), 'parameter')} (--report names them)"
+            )
         )
     for warning in record.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"))

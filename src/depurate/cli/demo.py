@@ -127,7 +127,7 @@ def _write_files(out: Path, network: Backdoored, digits: Digits, result: PurifyR
 
 
 def _tell_next(console: Console, out: Path) -> None:
-    console.print(Text(f"\nReport: {out / 'report.html'}. Try the same by hand:", style="bold"))
+    console.print(Text(f"\nReport: {out / 'report.html'}. The like by hand:", style="bold"))
     console.print(Text(f"   depurate inspect {out}/suspect.safetensors --anchor {out}/anchor.safetensors"))
     console.print(
         Text(

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -99,13 +99,13 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
             max_images=settings.limit,
             rounding=rounding_of(suspect.weights.values()),
         )
+    if skipped:
+        said = f"{len(skipped)} {'image was' if len(skipped) == 1 else 'images were'} unreadable and skipped, first "
+        told_of = replace(result.record, warnings=(*result.record.warnings, f"{said}{skipped[0]}"))
+        result = replace(result, record=told_of)
     _write(result, target, outputs, suspect, _provenance(settings, suspect, anchor, source))
     console = Console()
     print_summary(console, result.record)
-    if skipped:
-        console.print(
-            Text(f"warning: {len(skipped)} unreadable images skipped, first {skipped[0]}", style="yellow")
-        )
     written = [path for path in (target, outputs.report, outputs.json) if path is not None]
     console.print(Text(f"written: {', '.join(map(str, written))} ({result.record.seconds:.1f} s)"))
     return int(settings.method == "exact" and result.record.guarantee is not Guarantee.EXACT)

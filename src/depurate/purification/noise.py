@@ -98,6 +98,12 @@ def look_for_noise(run: Run, recipe: Recipe, *, damaged: bool) -> SparseNoise:
     return SparseNoise(Verdict.POSSIBLE if possible else Verdict.NONE, share)
 
 
+def shows_noise(run: Run) -> bool:
+    """Whether the numbers of a network's weights alone speak of sparse noise."""
+    looked = run.sparse_noise()
+    return max(looked.share, looked.far) > _SPARSE
+
+
 def _told(run: Run, network: nn.Module) -> float:
     return information(network, run.benign.some(_LOOKED_AT), read_scores)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.errors import InputError
-from depurate.recovery import certain_hits, is_mask, unflip_vector
+from depurate.recovery import Guessed, certain_hits, is_mask, unflip_vector
 from depurate.spans import BATCH_NORMS, Site, key_of
 
 # More than this is damage of another kind: NaN written over whole words, say.
@@ -22,12 +22,12 @@ class Guess:
 
     Attributes:
         module: Name of the module that holds it.
-        name: Its own name, the module's included.
+        what: Its own name, the module's included, and how many of its entries.
         said: What was done, in words.
     """
 
     module: str
-    name: str
+    what: Guessed
     said: str
 
 
@@ -63,14 +63,14 @@ def mend_plain(
 
 
 def reached_after(
-    model: nn.Module, images: Tensor, guesses: Collection[Guess], sites: Iterable[Site]
+    model: nn.Module, images: Tensor, modules: Collection[str], sites: Iterable[Site]
 ) -> frozenset[str]:
-    """Name the layers that a network reaches after the first module with a guess: they may be shown what it made.
+    """Name the layers that a network reaches after the first of some modules: they may be shown what it made.
 
     Args:
         model: In evaluation mode.
         images: A few.
-        guesses: From `mend_plain`.
+        modules: Names, of those in which something was guessed.
         sites: All layers.
 
     Returns:
@@ -78,12 +78,12 @@ def reached_after(
 
     >>> net = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Linear(2, 2))
     >>> sites = (Site("0", "Linear", None, 1, 1), Site("2", "Linear", None, 1, 1))
-    >>> reached_after(net, torch.zeros(1, 2), [Guess("1", "1.weight", "")], sites)
+    >>> reached_after(net, torch.zeros(1, 2), ["1"], sites)
     frozenset({'2'})
     """
-    if not guesses:
+    if not modules:
         return frozenset()
-    names, guessed = {site.name for site in sites}, {guess.module for guess in guesses}
+    names, guessed = {site.name for site in sites}, set(modules)
     calls: list[str] = []
     handles = [
         model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: calls.append(name))
@@ -130,7 +130,7 @@ def _filled(model: nn.Module, sites: Iterable[Site], anchor: Mapping[str, Tensor
                 )
             yield Guess(
                 prefix,
-                name,
+                Guessed(name, int(bad.sum()), bad.numel()),
                 f"{name}: {int(bad.sum()):,} of {bad.numel():,} entries arrived as NaN, Inf or absurdly large and "
                 f"were set to {'the anchor' if name in anchor else default}",
             )
@@ -151,7 +151,8 @@ def _filled_buffers(model: nn.Module, anchor: Mapping[str, Tensor]) -> Iterator[
                     f"{found}, and nothing tells what this buffer held; an anchor that has it would help"
                 )
             buffer.copy_(torch.where(bad, anchor[name].to(buffer), buffer))
-            yield Guess(prefix, name, f"{found} and were set to the anchor")
+            what = Guessed(name, int(bad.sum()), bad.numel())
+            yield Guess(prefix, what, f"{found} and were set to the anchor")
 
 
 def _unflipped(model: nn.Module) -> Iterator[Guess]:
@@ -168,7 +169,7 @@ def _unflipped(model: nn.Module) -> Iterator[Guess]:
                 name = key_of(prefix, short)
                 yield Guess(
                     prefix,
-                    name,
+                    Guessed(name, int(done.sum()), done.numel()),
                     f"{name}: {int(done.sum()):,} of {done.numel():,} entries are one bit away from "
                     "a fitting value and were restored to it",
                 )

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from depurate.purification.backdoor import Watch, describe_screening
+from depurate.purification.backdoor import Watch
+from depurate.purification.findings import describe_screening
 from depurate.purification.harm import unharmed
 from depurate.purification.noise import SparseNoise, Verdict, look_for_noise
 from depurate.purification.run import Finished, Run
@@ -74,7 +75,7 @@ def make_plan(
         run: The suspect, its layers and the images.
         watch: Looks for triggers.
         method: `auto`, `exact`, `soft` or `robust`.
-        strength: λ, or None to choose it.
+        strength: λ, or None to choose it; `auto` uses it where a backdoor is found.
         recipe_at: The recipe of a strength.
         damaged: Whether entries were found that no training produces.
 
@@ -83,10 +84,8 @@ def make_plan(
     """
     if method == "exact" or (method == "soft" and strength is not None):
         return Plan(run, recipe_at(strength))
-    if method != "soft" and strength is None:
-        return _by_noise(run, watch, method, recipe_at, damaged=damaged)
-    if method == "auto":
-        return against_a_backdoor(run, watch, strength, recipe_at)
+    if method != "soft":
+        return _by_noise(run, watch, method, recipe_at, strength, damaged=damaged)
     if not run.benign.held_back:
         said = f"too few images to choose a strength: {DEFAULT_STRENGTH} was used"
         return Plan(run, recipe_at(DEFAULT_STRENGTH), warnings=(said,))
@@ -118,7 +117,9 @@ def finish(plan: Plan, watch: Watch) -> tuple[Finished, Run, tuple[str, ...]]:
     return done, run, watch.left(done.purified, (*run.triggers, *watch.again(done.purified, found)))
 
 
-def _by_noise(run: Run, watch: Watch, method: str, recipe_at: RecipeAt, *, damaged: bool) -> Plan:
+def _by_noise(
+    run: Run, watch: Watch, method: str, recipe_at: RecipeAt, strength: float | None, *, damaged: bool
+) -> Plan:
     """Repair damage and noise; where there is none for sure, look for a backdoor first."""
     # `auto` keeps exact recovery where it can be certified.
     recipe = replace(recipe_at(None), repair=True)
@@ -129,7 +130,7 @@ def _by_noise(run: Run, watch: Watch, method: str, recipe_at: RecipeAt, *, damag
         if method == "auto":
             return Plan(run, recipe, warnings=(said,))
         return Plan(run, recipe, warnings=(said, _NOT_LOOKED) if recipe.sparse else (_NOT_LOOKED,))
-    plan = against_a_backdoor(run, watch, None, recipe_at)
+    plan = against_a_backdoor(run, watch, strength, recipe_at)
     if not recipe.sparse:
         return plan
     flagged = plan.screening is not None and bool(plan.screening.flagged)
@@ -179,8 +180,6 @@ def against_a_backdoor(
             return Plan(run, recipe_of(strength or DEFAULT_STRENGTH), (), said, found)
         taught = choose_teaching(run, watch, found, recipe_of)
         return Plan(taught.run, taught.recipe, taught.trials, (*said, *taught.said), found, taught.done)
-    if strength is not None:
-        return Plan(run, recipe_of(strength), (), said, found)
     return Plan(run, recipe_at(None), (), said, found, certain)
 
 

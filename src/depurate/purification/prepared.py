@@ -29,7 +29,7 @@ class Prepared:
         sites: Layers in forward order.
         benign: Images.
         guesses: What was put into parameters and buffers outside these layers, in place of damage.
-        guessed: Layers that may be shown what guesses make.
+        guessed: Layers that may be shown what guesses make, or statistics estimated anew.
         damaged: Whether entries were found that no training produces.
         said: What the user must know of the images.
         mended: Running statistics that the images contradict and that were estimated anew, by layer.
@@ -85,7 +85,7 @@ def prepare(
     benign, said = _answered(working, benign, damaged=damaged)
     # Where there is other damage the walk sees to statistics, too.
     mended = {} if damaged or method != "auto" else mend_contradicted(working, sites, benign.to_try())
-    guessed = reached_after(working, few, guesses, sites)
+    guessed = reached_after(working, few, {*(guess.module for guess in guesses), *mended}, sites)
     return Prepared(working, origin, sites, benign, guesses, guessed, damaged, said, mended)
 
 

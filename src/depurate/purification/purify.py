@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 
@@ -13,17 +14,19 @@ from torch import Tensor, nn
 from depurate.analysis import after_repair, thin_ground, with_mended
 from depurate.errors import InputError
 from depurate.networks import unwrapped
-from depurate.purification.backdoor import Watch, record_search
+from depurate.purification.backdoor import Watch
 from depurate.purification.copies import like_the_original, rounding_of
 from depurate.purification.distillation import Distillation
-from depurate.purification.plain import Guess, uncovered
+from depurate.purification.doubts import without_doubtful
+from depurate.purification.findings import record_search
+from depurate.purification.plain import uncovered
 from depurate.purification.plan import Plan, finish, make_plan
 from depurate.purification.prepared import prepare
 from depurate.purification.refining import refine
 from depurate.purification.repaired import look_behind
 from depurate.purification.result import PurifyResult
 from depurate.purification.run import Progress, Run
-from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord, Recipe
+from depurate.recovery import Agreement, Guarantee, Guessed, LayerRecord, PurifyRecord, Recipe
 from depurate.spans import Sampling, plain_modes
 from depurate.triggers import Search
 
@@ -64,7 +67,8 @@ def purify(
             unknown, which counts as zero.
         method: `auto`, `exact` (the paper's l1 recovery, layer by layer), `soft` (closed form) or `robust` (entries
             that do not fit the rest of their layer are found and filled in).
-        strength: λ of the soft recovery, over 0; None chooses it by agreement on held-back images.
+        strength: λ of the soft recovery, over 0; None chooses it by agreement on held-back images. `auto` uses it
+            where it finds a backdoor.
         progress: Called with (what is being done, steps done, steps in all).
         distil: Refine a recovery that triggers were taught away in: train its layers together, without labels, to
             answer varied benign images as the suspect does and not to follow the triggers. Takes longer.
@@ -98,8 +102,10 @@ def purify(
     watch = Watch.of(ready.benign.images, Search(seed=seed), run.progress)
     plan = make_plan(run, watch, method, strength, recipe_at, damaged=ready.damaged)
     done, run, left = finish(plan, watch)
+    done, withdrawn = without_doubtful(run, plan.recipe, done)
     repaired: tuple[LayerRecord, ...] = ()
-    behind = look_behind(plan, run, done, watch, recipe_at)
+    replaced = (*(guess.what for guess in ready.guesses), *done.scales)
+    behind = look_behind(plan, run, done, watch, recipe_at, strength)
     if behind.run.suspect is not run.suspect:
         repaired, left = done.layers, (*left, *done.remarks)
         done, run, more = finish(behind, watch)
@@ -107,20 +113,23 @@ def purify(
     plan = behind
     if distil:
         plan, done, left = refine(plan, run, done, left, watch, Distillation(seed=seed))
-    layers = with_mended(after_repair(done.layers, repaired, ready.working, done.purified), ready.mended)
+    layers = after_repair(done.layers, repaired, ready.working, done.purified)
+    layers = with_mended(layers, ready.mended, unwrapped(model), done.purified)
+    guessed = _by_name(replaced)
     record = PurifyRecord(
         method=method,
-        guarantee=_weakest(layers, ready.guesses),
+        guarantee=_weakest(layers, guessed),
         anchor="given" if anchor is not None else "unknown (zero)",
-        images=len(ready.benign.images),
+        images=done.images,
         layers=layers,
         agreement=_agreement(plan),
         trials=plan.trials,
         untouched=uncovered(unwrapped(model), done.purified, ready.sites),
-        guessed=tuple(dict.fromkeys(guess.name for guess in ready.guesses)),
+        guessed=guessed,
         warnings=(
             *plan.warnings,
             *left,
+            *withdrawn,
             *ready.said,
             *(guess.said for guess in ready.guesses),
             *_of_mended(ready.mended),
@@ -132,6 +141,7 @@ def purify(
         | {"python": platform.python_version()},
         seconds=time.perf_counter() - started,
         search=record_search(plan.screening),
+        strength=strength,
     )
     return PurifyResult(like_the_original(model, done.purified), record)
 
@@ -166,11 +176,20 @@ def _agreement(plan: Plan) -> Agreement | None:
     return chosen or plan.run.attempt(plan.recipe, "checking on held-back images")
 
 
-def _weakest(layers: tuple[LayerRecord, ...], guesses: tuple[Guess, ...]) -> Guarantee:
+def _by_name(guesses: Iterable[Guessed]) -> tuple[Guessed, ...]:
+    """One for each tensor, of those that were looked at twice."""
+    found: dict[str, Guessed] = {}
+    for guess in guesses:
+        before = found[guess.name].hit if guess.name in found else 0
+        found[guess.name] = replace(guess, hit=min(before + guess.hit, guess.entries))
+    return tuple(found.values())
+
+
+def _weakest(layers: tuple[LayerRecord, ...], guessed: tuple[Guessed, ...]) -> Guarantee:
     """The weakest guarantee over the layers, and other parameters, that were changed."""
     order = list(Guarantee)
     changed = [layer.guarantee for layer in layers if layer.guarantee is not Guarantee.UNCHANGED]
-    changed += [Guarantee.APPROXIMATE] * bool(guesses)
+    changed += [Guarantee.APPROXIMATE] * bool(guessed)
     return max(changed, key=order.index, default=Guarantee.UNCHANGED)
 
 

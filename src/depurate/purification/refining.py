@@ -69,7 +69,8 @@ def refine(
     else:
         network = task.distilled(done.suspect, done.purified, run.benign.all(), "distilling")
     said = _UNCHECKED if tried is None else tried.said(_DISTILLED)
-    finished = Finished(done.suspect, network, tuple(task.record(layer, network) for layer in done.layers))
+    records = tuple(task.record(layer, network) for layer in done.layers)
+    finished = replace(done, purified=network, layers=records)
     again = () if plan.screening is None else watch.again(network, plan.screening)
     return plan, finished, (said, *watch.left(network, (*run.triggers, *again)))
 

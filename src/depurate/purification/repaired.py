@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from depurate.purification.backdoor import Watch
+from depurate.purification.doubts import guessed_behind
 from depurate.purification.latest import Latest
 from depurate.purification.plan import Plan, RecipeAt, against_a_backdoor
 from depurate.purification.run import Finished, Run
+from depurate.recovery import Recipe
 
 _BEHIND = (
     "a backdoor was looked for in the repaired network, and what follows was found there; `--method robust` only "
@@ -16,7 +18,9 @@ _BEHIND = (
 _STILL_NOISY = "no backdoor was looked for: the noise that is left would pass for one"
 
 
-def look_behind(plan: Plan, run: Run, done: Finished, watch: Watch, recipe_at: RecipeAt) -> Plan:
+def look_behind(
+    plan: Plan, run: Run, done: Finished, watch: Watch, recipe_at: RecipeAt, strength: float | None
+) -> Plan:
     """Plan what is to be done about a network that was repaired.
 
     Args:
@@ -25,6 +29,7 @@ def look_behind(plan: Plan, run: Run, done: Finished, watch: Watch, recipe_at: R
         done: Its outcome.
         watch: Looks for triggers.
         recipe_at: The recipe of a strength.
+        strength: λ, or None to choose it.
 
     Returns:
         A plan against the backdoor of the repaired network, its run's suspect, or else the plan given, with what the
@@ -35,7 +40,13 @@ def look_behind(plan: Plan, run: Run, done: Finished, watch: Watch, recipe_at: R
     if done.noisy:
         return replace(plan, warnings=(*plan.warnings, _STILL_NOISY))
     repaired = replace(run, suspect=done.purified, latest=Latest())
-    behind = against_a_backdoor(repaired, watch, None, recipe_at, mended=True)
+    estimated = guessed_behind(run, done)
+
+    def behind_estimates(candidate: float | None) -> Recipe:
+        recipe = recipe_at(candidate)
+        return replace(recipe, guessed=recipe.guessed | estimated)
+
+    behind = against_a_backdoor(repaired, watch, strength, behind_estimates, mended=True)
     if behind.screening is not None and behind.screening.flagged:
         return replace(behind, warnings=(*plan.warnings, _BEHIND, *behind.warnings))
     return replace(plan, warnings=(*plan.warnings, *behind.warnings), screening=behind.screening)

@@ -22,9 +22,11 @@ from depurate.analysis import (
 from depurate.purification.images import Benign
 from depurate.purification.latest import Latest
 from depurate.purification.lessons import counter_lesson
+from depurate.purification.plain import reached_after
 from depurate.recovery import (
     Agreement,
     FirstLook,
+    Guessed,
     LayerOutcome,
     LayerRecord,
     Lesson,
@@ -37,6 +39,7 @@ from depurate.recovery import (
     read_statistics,
     renew_statistics,
     repair_scales,
+    replaced_scales,
     settle,
     walk,
 )
@@ -55,8 +58,8 @@ _SETTLED = (
 _ONCE_MORE = "measured once more after the layers were settled"
 
 _SCALES = (
-    "scales and shifts of normalisations: {found:,} of {size:,} do not fit the others and were replaced, all others "
-    "returned bit for bit ({names})"
+    "scales and shifts of normalisations: {found:,} of {size:,} in {names} do not fit the others and were replaced, "
+    "all others returned bit for bit"
 )
 
 Progress = Callable[[str, int, int], None]
@@ -70,15 +73,26 @@ class Finished:
         suspect: With its certain hits filled.
         purified: The purified network.
         layers: Its account.
-        remarks: What the account of layers leaves out.
+        images: Benign ones that it was made with.
+        scales: Scales and shifts of normalisations that were replaced, which the account of layers leaves out.
         noisy: Whether noise that was found is left in it.
     """
 
     suspect: nn.Module
     purified: nn.Module
     layers: tuple[LayerRecord, ...]
-    remarks: tuple[str, ...] = ()
+    images: int
+    scales: tuple[Guessed, ...] = ()
     noisy: bool = False
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the account of layers leaves out, in words."""
+        if not self.scales:
+            return ()
+        names = ", ".join(scale.name for scale in self.scales[:3]) + (", ..." if len(self.scales) > 3 else "")
+        found, size = (sum(counts) for counts in zip(*((s.hit, s.entries) for s in self.scales), strict=True))
+        return (_SCALES.format(found=found, size=size, names=names),)
 
 
 @dataclass(frozen=True)
@@ -134,7 +148,11 @@ class Run:
             if recipe.sparse:  # without their moments: they are large
                 walked[outcome.site.name] = replace(outcome, moments=None)
         repairs = {name: outcome.repair for name, outcome in walked.items() if outcome.repair is not None}
-        settled = self._settle(suspect, purified, repairs | scales) if repairs else {}
+        open_ = repairs | scales if repairs else {}
+        if any(layer.certified for layer in layers):
+            # What was taken for good before a layer that is certified has to stay as the certificate saw it.
+            open_ = {name: repair for name, repair in open_.items() if bool(repair.hits.any())}
+        settled = self._settle(suspect, purified, open_) if open_ else {}
         least = {name: outcome.least for name, outcome in walked.items() if outcome.least is not None}
         fresh = renew_statistics(purified, self.sites, batches, least) if settled else {}
         return Finished(
@@ -146,7 +164,8 @@ class Run:
                 else layer
                 for layer in layers
             ),
-            _of_scales({name: settled.get(name, repair) for name, repair in scales.items()}),
+            sum(map(len, batches)),
+            replaced_scales({name: settled.get(name, repair) for name, repair in scales.items()}),
         )
 
     def _settle(
@@ -228,6 +247,9 @@ class Run:
         scales = repair_scales(self.suspect, self.anchor) if recipe.sparse else {}
         for name, repair in scales.items():
             write_kernels(purified.get_submodule(name), repair.kernels)
+        hit = [name for name, repair in scales.items() if bool(repair.hits.any())]
+        behind = reached_after(self.suspect, self.benign.images[:2], hit, self.sites)
+        recipe = replace(recipe, guessed=recipe.guessed | behind)
         before, layers = turn[0] * len(self.sites), turn[1] * len(self.sites)
 
         def outcomes() -> Iterator[LayerOutcome]:
@@ -290,12 +312,3 @@ def _settled(
     after = replace(before, purified=repair.kernels, hits=repair.hits, repair=repair)
     more, fewer = (int(found.sum()) for found in (after.hits & ~before.hits, before.hits & ~after.hits))
     return brought_up(layer, after, _SETTLED.format(more=more, fewer=fewer))
-
-
-def _of_scales(repairs: Mapping[str, Repair]) -> tuple[str, ...]:
-    hits = {name: int(repair.hits.sum()) for name, repair in repairs.items()}
-    hit, size = [name for name in hits if hits[name]], sum(repair.hits.numel() for repair in repairs.values())
-    if not hit:
-        return ()
-    names = ", ".join(hit[:3]) + (", ..." if len(hit) > 3 else "")
-    return (_SCALES.format(found=sum(hits.values()), size=size, names=names),)

@@ -2,7 +2,7 @@
 
 from depurate.recovery.anchors import anchor_kernels
 from depurate.recovery.batchnorm import batch_statistics, read_statistics, renew_statistics
-from depurate.recovery.contradicted import mend_contradicted
+from depurate.recovery.contradicted import contradicted, mend_contradicted
 from depurate.recovery.entries import certain_hits, hit_kernels, hit_statistics, is_mask
 from depurate.recovery.exact import ExactFit, exact_recovery
 from depurate.recovery.lesson import Lesson
@@ -13,6 +13,7 @@ from depurate.recovery.recipe import Recipe
 from depurate.recovery.records import (
     Agreement,
     Guarantee,
+    Guessed,
     Histogram,
     LayerRecord,
     NoiseEstimate,
@@ -23,7 +24,7 @@ from depurate.recovery.records import (
 )
 from depurate.recovery.refit import Refit, refit
 from depurate.recovery.robust import Repair, repair_entries
-from depurate.recovery.scales import repair_scales
+from depurate.recovery.scales import repair_scales, replaced_scales
 from depurate.recovery.settle import settle
 from depurate.recovery.soft import soft_recovery
 from depurate.recovery.surety import Surety, information
@@ -36,6 +37,7 @@ __all__ = [
     "ExactFit",
     "FirstLook",
     "Guarantee",
+    "Guessed",
     "Histogram",
     "LayerOutcome",
     "LayerRecord",
@@ -53,6 +55,7 @@ __all__ = [
     "anchor_kernels",
     "batch_statistics",
     "certain_hits",
+    "contradicted",
     "exact_recovery",
     "first_look",
     "hit_kernels",
@@ -66,6 +69,7 @@ __all__ = [
     "renew_statistics",
     "repair_entries",
     "repair_scales",
+    "replaced_scales",
     "settle",
     "soft_recovery",
     "strong_outputs",

@@ -66,6 +66,31 @@ def mend_contradicted(model: nn.Module, sites: tuple[Site, ...], batches: list[T
     return found
 
 
+def contradicted(model: nn.Module, sites: tuple[Site, ...], batches: list[Tensor]) -> dict[str, Tensor]:
+    """Find running statistics that differ far from what benign images show, however few; nothing is changed.
+
+    Args:
+        model: Evaluation mode.
+        sites: From `spans.find_sites`.
+        batches: Benign images.
+
+    Returns:
+        Which they are, shape (2, channels), by the name of the layer.
+
+    >>> net = nn.Sequential(nn.BatchNorm1d(40)).eval()
+    >>> _ = net[0].running_mean[3].fill_(7)
+    >>> images = [torch.randn(500, 40, generator=torch.Generator().manual_seed(0))]
+    >>> contradicted(net, (Site("0", "BatchNorm1d", None, 1, 1),), images)["0"].nonzero().tolist()
+    [[0, 3]]
+    """
+    if sum(map(len, batches)) < 2 or all(site.geometry is not None for site in sites):
+        return {}
+    found = {
+        name: unlike_measured(kept, fresh) for name, _, kept, fresh in measured_in_turn(model, sites, batches)
+    }
+    return {name: mask for name, mask in found.items() if mask.any()}
+
+
 @torch.no_grad()
 def _apart(model: nn.Module, batches: list[Tensor]) -> float:
     """Strain of a network by its own statistics, a statistic."""

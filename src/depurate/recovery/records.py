@@ -10,8 +10,8 @@ from typing import Any
 class Guarantee(StrEnum):
     """How far a layer's purified weights can be trusted, strongest first.
 
-    >>> Guarantee("exact").sentence
-    'every kernel certified: the clean weights, if training stayed in the span of what reaches the layer'
+    >>> Guarantee("partial").sentence
+    'some kernels certified, the others are estimates'
     """
 
     EXACT = "exact"
@@ -25,10 +25,10 @@ class Guarantee(StrEnum):
         """The guarantee in one plain sentence."""
         return {
             "exact": "every kernel certified: the clean weights, if training stayed in the span of what reaches the "
-            "layer",
+            "layer and the layers before it are clean",
             "unchanged": "returned bit for bit as received",
             "partial": "some kernels certified, the others are estimates",
-            "approximate": "an estimate that reproduces the suspect on benign images; no proof of what was clean",
+            "approximate": "an estimate; no proof of what was clean",
             "none": "nothing could be identified here; see the note",
         }[self.value]
 
@@ -38,8 +38,9 @@ class Spectrum:
     """Where a layer's update lies: share of energy along each leading direction of the clean patches.
 
     `span[i]` is the share of the patches' energy along direction i (descending), `suspect[i]` and `purified[i]` the
-    shares of the suspect's and the purified update (weights minus anchor) along the same direction. At most 512
-    bins; longer spectra are summed in equal runs, so each list still adds up to 1.
+    shares of the suspect's and the purified update (weights minus anchor) along the same direction; what either lacks
+    to 1 lies outside these directions. At most 512 bins; longer spectra are summed in equal runs. In a layer that was
+    repaired first, the suspect is the repaired one.
     """
 
     span: tuple[float, ...]
@@ -82,7 +83,8 @@ class LayerRecord:
         kind: The module's class, such as `Conv2d`.
         fan_in: Numbers a kernel has, the bias counted.
         kernels: Output units.
-        patches: Benign patches the recovery saw (after subsampling).
+        patches: Patches the recovery saw (after subsampling), those of moved copies and of images with triggers
+            included.
         rank: Dimension of the span used; equal to `fan_in` when the span is everything.
         method: `exact`, `soft`, `robust`, `filled`, `statistics` (BatchNorm re-estimated) or `none`.
         strength: The λ of the soft recovery, or None.
@@ -167,6 +169,21 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Guessed:
+    """A parameter or buffer outside the layers recovered in which entries were replaced by a guess.
+
+    Attributes:
+        name: Its name in the network.
+        hit: Entries replaced.
+        entries: It has.
+    """
+
+    name: str
+    hit: int
+    entries: int
+
+
+@dataclass(frozen=True)
 class TriggerSearch:
     """What the search for triggers saw: the smallest patch found for each class.
 
@@ -176,10 +193,11 @@ class TriggerSearch:
         flagged: Classes taken for the target of a backdoor.
         away: Size of the smallest patch that leads every image away from its own answer, to whatever class.
         evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `aware`,
-            `unshared patch`, `unshared change`, `unshared wave` (the last four: the purified network does not react to
-            it), or nothing.
-        natural: Classes whose small patches the purified network follows too: easy by nature, unless flagged as well.
+            `unshared patch`, `unshared change`, `unshared wave` (the last four: the suspect's purified self does not
+            react to it), or nothing.
+        natural: Classes whose small patches the purified self follows too: easy by nature, unless flagged as well.
         side: Of the middles of large pictures in which patches were searched for; None for whole pictures.
+        known: Classes that the network knows; 0 where that was not said.
     """
 
     classes: tuple[int, ...]
@@ -189,6 +207,7 @@ class TriggerSearch:
     evidence: str = ""
     natural: tuple[int, ...] = ()
     side: int | None = None
+    known: int = 0
 
 
 @dataclass(frozen=True)
@@ -204,11 +223,13 @@ class PurifyRecord:
         agreement: Suspect against purified on held-back images; None when too few images to hold any back.
         trials: The strengths tried, empty when the strength was given.
         untouched: Parameters that no recovery covers (never executed, or of a kind not supported), by name.
-        guessed: Parameters and buffers of that kind in which damage was replaced by a guess, by name.
+        guessed: Parameters and buffers outside the layers in which entries were replaced by a guess: scales and shifts
+            of normalisations, and whatever held NaN.
         warnings: Failure signatures of the whole run, in plain words.
         versions: Of depurate, torch and Python.
         seconds: Wall time of the whole.
         search: What the search for triggers saw, or None where none was made.
+        strength: λ that was asked for, or None where it was to be chosen.
     """
 
     method: str
@@ -219,23 +240,31 @@ class PurifyRecord:
     agreement: Agreement | None
     trials: tuple[Trial, ...] = ()
     untouched: tuple[str, ...] = ()
-    guessed: tuple[str, ...] = ()
+    guessed: tuple[Guessed, ...] = ()
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     search: TriggerSearch | None = None
+    strength: float | None = None
 
     @property
     def repaired_first(self) -> bool:
-        """Whether entries were repaired before layers were recovered softly: agreement is with the repaired network."""
-        return any(
-            layer.method == "soft" and (layer.contaminated or layer.nonfinite) for layer in self.layers
+        """Whether entries were replaced before layers were recovered softly: agreement is with the repaired network."""
+        replaced = any(
+            layer.nonfinite or (layer.contaminated and layer.method != "exact") for layer in self.layers
         )
+        soft = any(layer.method == "soft" for layer in self.layers)
+        return soft and (replaced or bool(self.guessed))
 
     @property
     def compared(self) -> str:
         """What agreement is with, in words."""
         return "repaired network" if self.repaired_first else "suspect"
+
+    @property
+    def backdoor(self) -> bool:
+        """Whether a backdoor was found, to one class or from each class to another; False where none was looked for."""
+        return self.search is not None and bool(self.search.flagged or self.search.evidence)
 
     def to_dict(self) -> dict[str, Any]:
         """This record as plain dicts, lists, strings and numbers."""

@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from depurate.recovery.anchors import anchor_kernels
 from depurate.recovery.entries import stuck_entries
 from depurate.recovery.mixture import HitModel, Prior, fit_hits
+from depurate.recovery.records import Guessed
 from depurate.recovery.robust import Repair
-from depurate.spans import read_kernels
+from depurate.spans import key_of, read_kernels
 
 _FEWEST = 8
 _SURE = 0.5
 # A vector of entries that are nearly equal says little of how far others may be: this much of the usual at least.
 _LEAST = 0.2
+# Where none was trained: of the size that they have.
+_LEAST_OF_SIZE = 0.02
 
 
 def repair_scales(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[str, Repair]:
@@ -47,15 +50,35 @@ def repair_scales(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[str, R
     if not seen:
         return {}
     usual = torch.cat([vectors.deviation.flatten() for vectors in seen.values()])
-    if not bool((usual > 0).any()):  # never trained
-        return {}
-    least = _LEAST * float(usual[usual > 0].median())
+    trained = bool((usual > 0).any())
+    if trained:
+        least = _LEAST * float(usual[usual > 0].median())
+    else:  # all as they started, but for what was hit
+        least = _LEAST_OF_SIZE * max(float(vectors.likely.abs().max()) for vectors in seen.values())
     # Vectors that were never trained are all alike, and would let the rest seem far apart.
-    moved = [vectors.apart(least)[..., vectors.deviation[0, 0] > 0].flatten() for vectors in seen.values()]
-    apart = torch.cat(moved)
+    told = [vectors.deviation[0, 0] > 0 if trained else slice(None) for vectors in seen.values()]
+    pairs = zip(seen.values(), told, strict=True)
+    apart = torch.cat([vectors.apart(least)[..., which].flatten() for vectors, which in pairs])
+    if least == 0 or not bool(apart.any()):
+        return {}
     mixture = fit_hits(apart, torch.ones_like(apart), Prior.of(sparse=True))
     stuck = _stuck(seen)
     return {name: vectors.repair(mixture, least, stuck[name]) for name, vectors in seen.items()}
+
+
+def replaced_scales(repairs: Mapping[str, Repair]) -> tuple[Guessed, ...]:
+    """The vectors of scales and shifts in which entries were replaced, by name.
+
+    >>> one = torch.tensor([[[True, False]]])
+    >>> replaced_scales({"bn": Repair(one, one, one, 0.0, None, 1.0, 0, one, one, one)})
+    (Guessed(name='bn.weight', hit=1, entries=1),)
+    """
+    parts = (
+        Guessed(key_of(name, part), int(hits.sum()), len(hits))
+        for name, repair in repairs.items()
+        for part, hits in zip(("weight", "bias"), repair.hits[0].unbind(1), strict=False)
+    )
+    return tuple(part for part in parts if part.hit)
 
 
 def _normalisations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

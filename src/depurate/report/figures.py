@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from statistics import median
 
 from depurate.recovery.records import Histogram, LayerRecord, Spectrum, Trial, TriggerSearch
+from depurate.report.counting import entries, hit_share
 from depurate.report.formats import count, percent, plural, points, scientific, shorten
 from depurate.report.panels import Reading, residual_panel, row_bars, size_panel, spectrum_panel, trial_panel
 from depurate.report.svg import BLUE, GREEN, ORANGE, Drawing, house_style, panel, wide_canvas
-from depurate.report.verdict import entries, hit_share
 
 ROWS = 28
 """Layers that the figure of all layers shows at most."""
@@ -86,8 +86,8 @@ def spectra(layers: Sequence[LayerRecord]) -> Drawing:
     order = _most_moved([layer for layer, _ in usable])[:MULTIPLES]
     caption = (
         "Share of energy within the first directions, counted from the strongest. Where the suspect's update "
-        "lags behind the span, it uses directions in which benign images hold little. "
-        + _selection(len(order), len(usable), "spectrum")
+        "lags behind the span, it uses directions in which benign images hold little; what it lacks to 100 % at the "
+        "end lies outside all of them. " + _selection(len(order), len(usable), "spectrum")
     )
     panels = tuple(spectrum_panel(*usable[i], f"{key}{number}") for number, i in enumerate(order))
     return Drawing(key, title, caption, panels)
@@ -131,11 +131,11 @@ def agreement(trials: Sequence[Trial]) -> Drawing:
         A panel for the agreement and one for the expected loss.
 
     >>> agreement(()).caption
-    'Not drawn: the strength was given or none was needed, so none was tried.'
+    'Not drawn: no strength was tried on held-back images.'
     """
     key, title = "agreement", "The strengths tried"
     if not trials:
-        return Drawing(key, title, "Not drawn: the strength was given or none was needed, so none was tried.")
+        return Drawing(key, title, "Not drawn: no strength was tried on held-back images.")
     ordered = sorted(trials, key=lambda trial: (trial.strength, trial.share))
     shares = len({trial.share for trial in trials}) > 1
     agreed, lost = [], []
@@ -190,6 +190,10 @@ def trigger_sizes(search: TriggerSearch | None) -> Drawing:
         caption += f"Searched for in the middle {search.side} by {search.side} pixels of the pictures. "
     if search.away is not None:
         caption += "Last: the smallest that leads every image away from its own class, to whatever other. "
+    if search.known > len(search.classes):
+        caption += (
+            f"Searched were the {len(search.classes)} of {search.known} classes that are nearest to reach. "
+        )
     caption += _taken_for(search)
     return Drawing(key, title, caption, (size_panel(search, key),), columns=1)
 
@@ -206,7 +210,9 @@ def _taken_for(search: TriggerSearch) -> str:
         said = "No class is taken for a backdoor; a trigger of another kind would not show here."
     natural = ", ".join(str(name) for name in search.natural if name not in search.flagged)
     if natural:
-        said += f" Taken for easy by nature, since the purified network follows the patch too: {natural}."
+        said += (
+            f" Taken for easy by nature, since the suspect's purified self follows the patch too: {natural}."
+        )
     return said
 
 

@@ -13,10 +13,11 @@ from markupsafe import Markup
 
 from depurate.errors import InputError
 from depurate.recovery.records import Guarantee, PurifyRecord
+from depurate.report.counting import hit_share, hits
 from depurate.report.figures import agreement, noise_per_layer, residual_histograms, spectra, trigger_sizes
 from depurate.report.formats import count, duration, legible, percent, plural, scientific
 from depurate.report.summary import key_numbers
-from depurate.report.verdict import hit_share, hits, judge, supported
+from depurate.report.verdict import judge, supported
 from depurate.text_files import write_text
 
 NO_SOURCE: Mapping[str, str] = MappingProxyType({})

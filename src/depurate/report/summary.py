@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from depurate.recovery.records import PurifyRecord
+from depurate.report.counting import all_entries, all_hits, has_kernels
 from depurate.report.formats import DASH, NBSP, count, duration, percent, plural, points, scientific
-from depurate.report.verdict import entries, hits
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ def key_numbers(record: PurifyRecord) -> tuple[Fact, ...]:
     >>> [fact.value for fact in key_numbers(empty)]
     ['–', '–', '0', '0 of 0', '100', 'given', '–', '0 ms']
     """
-    hit, total = sum(map(hits, record.layers)), sum(map(entries, record.layers))
+    hit, total = all_hits(record), all_entries(record)
     certified = sum(layer.certified for layer in record.layers)
+    weighted = [layer for layer in record.layers if has_kernels(layer)]
     return (
         *_held_back(record),
         Fact(
@@ -43,8 +44,8 @@ def key_numbers(record: PurifyRecord) -> tuple[Fact, ...]:
         ),
         Fact(
             "Kernels certified",
-            f"{count(certified)} of {count(sum(layer.kernels for layer in record.layers))}",
-            f"in {plural(len(record.layers), 'layer')}",
+            f"{count(certified)} of {count(sum(layer.kernels for layer in weighted))}",
+            f"in {plural(len(weighted), 'layer')}",
         ),
         Fact("Benign images used", count(record.images), "for the recovery, unlabelled"),
         Fact("Anchor", record.anchor, "what training started from"),
@@ -56,7 +57,7 @@ def key_numbers(record: PurifyRecord) -> tuple[Fact, ...]:
 def _held_back(record: PurifyRecord) -> tuple[Fact, Fact]:
     held = record.agreement
     if held is None:
-        reason = "nothing was fitted to the images, or none was held back"
+        reason = "measured for soft recovery, where images could be held back"
         return Fact("Agreement with the suspect", DASH, reason), Fact("Expected loss", DASH, reason)
     interval = f"95{NBSP}% interval {percent(held.low)} to {percent(held.high)}"
     return (
@@ -66,13 +67,15 @@ def _held_back(record: PurifyRecord) -> tuple[Fact, Fact]:
 
 
 def _strength(record: PurifyRecord) -> Fact:
-    chosen = [trial.strength for trial in record.trials if trial.chosen]
     used = sorted({layer.strength for layer in record.layers if layer.strength is not None})
-    if chosen:
-        detail = f"chosen among {count(len(record.trials))} without labels"
-        return Fact("Strength λ", ", ".join(map(scientific, chosen)), detail)
     if not used:
         return Fact("Strength λ", DASH, "no layer has one")
-    if len(used) == 1:
-        return Fact("Strength λ", scientific(used[0]), "given, none was tried")
-    return Fact("Strength λ", f"{scientific(used[0])} to {scientific(used[-1])}", "differs between layers")
+    value = scientific(used[0]) if len(used) == 1 else f"{scientific(used[0])} to {scientific(used[-1])}"
+    tried = len({trial.strength for trial in record.trials})
+    if record.strength is not None:
+        detail = "as asked for"
+    elif tried > 1:
+        detail = f"chosen among {count(tried)} without labels"
+    else:
+        detail = "checked on held-back images" if tried else "the default: none was tried"
+    return Fact("Strength λ", value, detail + ("; differs between layers" if len(used) > 1 else ""))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from depurate.recovery.records import Guarantee, LayerRecord, PurifyRecord, TriggerSearch
+from depurate.report.counting import all_entries, all_hits, has_kernels, hits
 from depurate.report.formats import NBSP, count, percent, plural, shorten
 
 STRONGEST_FIRST = (
@@ -41,9 +42,9 @@ SHORT_CUTS = {
     "warp": "one small warp",
     "addition": "one short addition",
     "aware": "small changes drawn for each image",
-    "unshared patch": "a small patch that the purified network does not react to",
-    "unshared change": "plain changes of the whole picture that the purified network does not react to",
-    "unshared wave": "one sinusoid that the purified network does not react to",
+    "unshared patch": "a small patch that the suspect's purified self does not react to",
+    "unshared change": "plain changes of the whole picture that the suspect's purified self does not react to",
+    "unshared wave": "one sinusoid that the suspect's purified self does not react to",
 }
 
 
@@ -132,26 +133,9 @@ def changed_layers(record: PurifyRecord) -> list[LayerRecord]:
     return [layer for layer in record.layers if layer.guarantee is not Guarantee.UNCHANGED]
 
 
-def entries(layer: LayerRecord) -> int:
-    """Count the numbers that the layer's kernels hold."""
-    return layer.fan_in * layer.kernels
-
-
-def hits(layer: LayerRecord) -> int:
-    """Count the layer's entries that are taken for hit; the non-finite ones are always among them."""
-    return max(layer.contaminated, layer.nonfinite)
-
-
-def hit_share(layer: LayerRecord) -> float:
-    """Take the share of the layer's entries that are taken for hit, 0 for a layer without entries."""
-    return hits(layer) / entries(layer) if entries(layer) else 0.0
-
-
 def _headline(record: PurifyRecord, guarantee: Guarantee) -> str:
     if not record.layers:
         return "The record lists no layers: nothing was recovered"
-    if guarantee is Guarantee.APPROXIMATE and any(layer.certified for layer in changed_layers(record)):
-        return HEADLINES[Guarantee.PARTIAL]
     return HEADLINES[guarantee]
 
 
@@ -163,12 +147,15 @@ def _found(record: PurifyRecord) -> tuple[str, ...]:
     if not record.layers:
         return ("No layer was examined.",)
     struck = [layer for layer in record.layers if hits(layer)]
-    total = sum(entries(layer) for layer in record.layers)
-    if struck:
-        hit, nonfinite = sum(map(hits, struck)), sum(layer.nonfinite for layer in struck)
+    hit, total = all_hits(record), all_entries(record)
+    if hit:
+        nonfinite = sum(layer.nonfinite for layer in struck)
         sentence = f"{plural(hit, 'entry is', 'entries are')} taken for hit"
         sentence += f" ({percent(hit / total)} of {count(total)})" if total else ""
         sentence += f", in {count(len(struck))} of {plural(len(record.layers), 'layer')}"
+        sentence += (
+            f" and in {plural(len(record.guessed), 'parameter')} beside them" if record.guessed else ""
+        )
         sentence += f"; {count(nonfinite)} of them arrived as NaN or infinity." if nonfinite else "."
     else:
         sentence = (
@@ -181,8 +168,12 @@ def _backdoor(search: TriggerSearch | None) -> tuple[str, ...]:
     if search is None:
         return ()
     if not (search.evidence or search.flagged):
-        looked = plural(len(search.classes), "class", "classes")
-        return (f"No trigger was found that makes any of {looked} much easier to reach than the others.",)
+        looked = f"{plural(len(search.classes), 'class', 'classes')} searched"
+        looked += f" (of {count(search.known)})" if search.known > len(search.classes) else ""
+        but = f", but for {_classes(search.natural)}, taken for easy by nature" if search.natural else ""
+        return (
+            f"No trigger was found that makes any of {looked} much easier to reach than the others{but}.",
+        )
     if search.evidence == "output weights":
         return (
             f"The output weights of {_classes(search.flagged)} stand out: a backdoor there is suspected.",
@@ -190,7 +181,8 @@ def _backdoor(search: TriggerSearch | None) -> tuple[str, ...]:
     how = SHORT_CUTS.get(search.evidence, "one small change")
     if not search.flagged:
         return (f"A backdoor that sends each class to another is suspected: {how} leads there.",)
-    return (f"A backdoor to {_classes(search.flagged)} is suspected: {how} leads there from most images.",)
+    often = "many" if search.evidence in ("unshared change", "unshared wave") else "most"
+    return (f"A backdoor to {_classes(search.flagged)} is suspected: {how} leads there from {often} images.",)
 
 
 def _classes(names: Sequence[int]) -> str:
@@ -212,7 +204,11 @@ def _off_span(layers: Sequence[LayerRecord]) -> tuple[str, ...]:
 
 def _done(record: PurifyRecord) -> tuple[str, ...]:
     changed = changed_layers(record)
-    kept, methods = len(record.layers) - len(changed), Counter(layer.method for layer in changed)
+    touched = {guess.name.rpartition(".")[0] for guess in record.guessed}
+    kept = sum(
+        layer.guarantee is Guarantee.UNCHANGED and layer.name not in touched for layer in record.layers
+    )
+    methods = Counter(layer.method for layer in changed)
     sentences = []
     for method, number in methods.items():
         deed = DEEDS.get(method, f"treated with the method {_quote(method)}")
@@ -226,8 +222,9 @@ def _done(record: PurifyRecord) -> tuple[str, ...]:
         )
     if record.guessed:
         sentences.append(
-            f"Damage was replaced by a guess in {plural(len(record.guessed), 'parameter', 'parameters')} outside these "
-            "layers; the warnings name what was put there."
+            f"{plural(sum(guess.hit for guess in record.guessed), 'entry', 'entries')} of "
+            f"{plural(len(record.guessed), 'parameter')} beside these layers, such as scales and shifts of "
+            "normalisations, were replaced by a guess; the warnings say more."
         )
     if kept:
         sentences.append(f"{plural(kept, 'layer was', 'layers were')} returned bit for bit as received.")
@@ -250,7 +247,8 @@ def _trust(record: PurifyRecord, guarantee: Guarantee) -> tuple[str, ...]:
     held, before = record.agreement, "repaired" if record.repaired_first else "suspect"
     if held is None:
         sentences.append(
-            "Agreement with the suspect was not measured: nothing was fitted to the images, or none was held back."
+            "Agreement on held-back images was not measured: that is done for soft recovery, where there are enough "
+            "images to hold some back."
         )
     else:
         sentences.append(
@@ -271,15 +269,17 @@ def _claim(record: PurifyRecord, guarantee: Guarantee) -> tuple[str, ...]:
     if guarantee is Guarantee.EXACT:
         claim = (
             "Every kernel of the changed layers is certified: these are the clean weights, if training "
-            "started from this anchor and kept its updates in the span of these images."
+            "started from this anchor and kept its updates in the span of these images"
         )
+        if len(changed) == len(record.layers) and not record.untouched:
+            return (f"{claim}.",)
         return (
-            (claim, "The layers returned as received are outside this statement.")
-            if len(changed) < len(record.layers)
-            else (claim,)
+            f"{claim}, and if what was returned as received is clean: nothing certifies that, and a layer that it "
+            "reaches was shown what it makes.",
         )
     lost = [layer for layer in record.layers if layer.guarantee is Guarantee.NONE]
-    certified, kernels = sum(layer.certified for layer in changed), sum(layer.kernels for layer in changed)
+    certified = sum(layer.certified for layer in changed)
+    kernels = sum(layer.kernels for layer in changed if has_kernels(layer))
     claims = []
     if lost:
         names = ", ".join(_quote(layer.name) for layer in lost[:3]) + (" and others" if len(lost) > 3 else "")

@@ -42,6 +42,7 @@ class Screening:
             flagged as well.
         clear: Whether the network's answers are clear enough to look for what leads away from each of them.
         side: Of the middles of pictures that patches were searched for in; None where they were in whole pictures.
+        known: Classes that the network knows; 0 where that was not said.
     """
 
     classes: tuple[int, ...]
@@ -53,6 +54,7 @@ class Screening:
     natural: tuple[int, ...] = ()
     clear: bool = True
     side: int | None = None
+    known: int = 0
 
     @property
     def usual(self) -> float:
