@@ -14,7 +14,7 @@ from depurate.purification import repaired
 from depurate.purification.plan import Plan
 from depurate.purification.repaired import look_behind
 from depurate.purification.run import Finished
-from depurate.recovery import Guarantee, Recipe
+from depurate.recovery import Guarantee, Guessed, Recipe
 from depurate.report.verdict import judge
 from depurate.triggers import Screening
 
@@ -74,16 +74,17 @@ PLAN = Plan(SimpleNamespace(), Recipe("auto", None, repair=True), warnings=("rep
 
 
 @pytest.mark.parametrize(
-    ("plan", "noisy", "searched"),
+    ("plan", "noisy", "replaced", "searched"),
     [
-        (PLAN, False, True),
-        (PLAN, True, False),
-        (replace(PLAN, recipe=Recipe("robust", None)), False, False),
-        (replace(PLAN, recipe=Recipe("auto", None)), False, False),
-        (replace(PLAN, screening=FOUND), False, False),
+        (PLAN, False, True, True),
+        (PLAN, False, False, True),
+        (PLAN, True, False, True),
+        (replace(PLAN, recipe=Recipe("robust", None)), False, True, False),
+        (replace(PLAN, recipe=Recipe("auto", None)), False, True, False),
+        (replace(PLAN, screening=FOUND), False, True, False),
     ],
 )
-def test_only_what_auto_repaired_and_left_no_noise_in_is_searched(monkeypatch, plan, noisy, searched):
+def test_only_what_auto_repaired_is_searched(monkeypatch, plan, noisy, replaced, searched):
     asked = []
 
     def look(run, watch, strength, recipe_at, *, mended):
@@ -94,12 +95,14 @@ def test_only_what_auto_repaired_and_left_no_noise_in_is_searched(monkeypatch, p
     monkeypatch.setattr(
         repaired, "replace", lambda thing, **new: thing if "latest" in new else replace(thing, **new)
     )
-    result = look_behind(plan, plan.run, Finished(None, None, (), 0, noisy=noisy), None, None, None)
-    assert asked == ([True] if searched else [])
+    monkeypatch.setattr(repaired, "guessed_behind", lambda run, done: frozenset())
+    scales = (Guessed("1.weight", 1, 16),) * replaced
+    result = look_behind(plan, plan.run, Finished(None, None, (), 0, scales, noisy), None, None, None)
+    assert asked == ([replaced] if searched else [])
     assert result.run is plan.run
+    if noisy:
+        assert "the weights may hold no noise at all" in result.warnings[1]
     if searched:
-        assert result.warnings == ("repaired", "found")
-    elif noisy:
-        assert "no backdoor was looked for" in result.warnings[-1]
+        assert (result.warnings[0], result.warnings[-1]) == ("repaired", "found")
     else:
         assert result is plan

@@ -21,7 +21,7 @@ def test_rows_of_an_untouched_layer_do_not_stand_out_in_whatever_unit(classes, s
     net = classifier(classes, seed)
     with torch.no_grad():
         net[3].weight.mul_(unit)
-    assert strong_outputs(net, classes) is None
+    assert strong_outputs(net, torch.eye(classes)) is None
 
 
 @pytest.mark.parametrize("classes", [5, 10, 100])
@@ -30,18 +30,37 @@ def test_a_row_with_flipped_bits_stands_out(classes):
     with torch.no_grad():  # the highest bit of a sixth of the row's 8-bit weights
         step = net[3].weight.abs().max() / 127
         net[3].weight[3, ::6] += 128 * step
-    found = strong_outputs(net, classes)
+    found = strong_outputs(net, torch.eye(classes))
     assert found == StrongOutputs("3", (3,))
     limited, beyond = limit_outputs(net, found)
     assert 0.1 * 256 < beyond < 0.3 * 256
-    assert strong_outputs(limited, classes) is None
+    assert strong_outputs(limited, torch.eye(classes)) is None
     others = [row for row in range(classes) if row != 3]
     assert torch.equal(limited[3].weight[others], net[3].weight[others])
-    assert strong_outputs(net, classes) == found
+    assert strong_outputs(net, torch.eye(classes)) == found
 
 
 def test_only_a_dense_layer_with_a_row_a_class_counts():
-    assert strong_outputs(nn.Conv2d(1, 10, 3), 10) is None
-    assert strong_outputs(nn.Linear(64, 2), 2) is None
-    assert strong_outputs(nn.Linear(1, 5), 5) is None
-    assert strong_outputs(classifier(10), 11) is None
+    assert strong_outputs(nn.Conv2d(1, 10, 3), torch.eye(10)) is None
+    assert strong_outputs(nn.Linear(64, 2), torch.eye(2)) is None
+    assert strong_outputs(nn.Linear(1, 5), torch.eye(5)) is None
+    assert strong_outputs(classifier(10), torch.eye(11)) is None
+
+
+@pytest.mark.parametrize("known", [20, 50])
+def test_rows_that_were_never_trained_make_no_others_stand_out(known):
+    net = classifier(known)
+    with torch.no_grad():
+        net[3].weight[10:] *= 0.3
+    scores = torch.eye(known)[torch.arange(100) % 10]
+    assert strong_outputs(net, scores) is None
+    with torch.no_grad():
+        net[3].weight[3] *= 3
+    assert strong_outputs(net, scores) == StrongOutputs("3", (3,))
+
+
+def test_fewer_than_three_answers_show_nothing():
+    net = classifier(10)
+    with torch.no_grad():
+        net[3].weight[3] *= 3
+    assert strong_outputs(net, torch.eye(10)[[1, 2, 1]]) is None

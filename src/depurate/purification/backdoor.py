@@ -81,7 +81,7 @@ class Watch:
         if self.images.ndim != 4:
             return None
         before = logits(suspect, [self.images[: effort_on(self.images).judged]])
-        outputs = strong_outputs(suspect, before.shape[1])
+        outputs = strong_outputs(suspect, before.to(self.images))
         strong = () if outputs is None else outputs.rows
         score = self._score(suspect)
         if not has_slopes(score, self.images[:2]):

@@ -17,8 +17,8 @@ _WITHOUT_ANCHOR = (
 )
 _AS_RECEIVED = (
     "after the repair of sparse noise the network tells the benign images apart worse than as received ({after:.2f} "
-    "against {before:.2f} nats): only what is certainly damaged was replaced, and noise is left in it; more images may "
-    "help"
+    "against {before:.2f} nats): the repair was undone but for what is certainly damaged; noise may be left in it, and "
+    "more images may help"
 )
 
 # Nats: less is rounding, of networks that tell nothing apart.

@@ -9,13 +9,16 @@ from depurate.purification.doubts import guessed_behind
 from depurate.purification.latest import Latest
 from depurate.purification.plan import Plan, RecipeAt, against_a_backdoor
 from depurate.purification.run import Finished, Run
-from depurate.recovery import Recipe
+from depurate.recovery import Guarantee, Recipe
 
 _BEHIND = (
     "a backdoor was looked for in the repaired network, and what follows was found there; `--method robust` only "
     "repairs"
 )
-_STILL_NOISY = "no backdoor was looked for: the noise that is left would pass for one"
+_PERHAPS_NONE = (
+    "as that repair had to be undone, the weights may hold no noise at all, only tails of their own: a backdoor was "
+    "looked for in the network without it, and noise that is left in it would pass for one"
+)
 
 
 def look_behind(
@@ -37,8 +40,6 @@ def look_behind(
     """
     if plan.recipe.method != "auto" or not plan.recipe.repairs or plan.screening is not None:
         return plan
-    if done.noisy:
-        return replace(plan, warnings=(*plan.warnings, _STILL_NOISY))
     repaired = replace(run, suspect=done.purified, latest=Latest())
     estimated = guessed_behind(run, done)
 
@@ -46,7 +47,11 @@ def look_behind(
         recipe = recipe_at(candidate)
         return replace(recipe, guessed=recipe.guessed | estimated)
 
-    behind = against_a_backdoor(repaired, watch, strength, behind_estimates, mended=True)
+    changed = bool(done.scales) or any(layer.guarantee is not Guarantee.UNCHANGED for layer in done.layers)
+    mended = changed and not done.noisy
+    behind = against_a_backdoor(repaired, watch, strength, behind_estimates, mended=mended)
+    warnings = (*plan.warnings, _PERHAPS_NONE) if done.noisy else plan.warnings
     if behind.screening is not None and behind.screening.flagged:
-        return replace(behind, warnings=(*plan.warnings, _BEHIND, *behind.warnings))
-    return replace(plan, warnings=(*plan.warnings, *behind.warnings), screening=behind.screening)
+        warnings = (*warnings, _BEHIND) if mended else warnings
+        return replace(behind, warnings=(*warnings, *behind.warnings))
+    return replace(plan, warnings=(*warnings, *behind.warnings), screening=behind.screening)

@@ -102,7 +102,7 @@ def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeO
     if gentle is not None and gentle.transfers <= _TRANSFERS:
         return gentle
     if gentle is None and found.evidence == "output weights":
-        in_rows = _in_rows(run, lessons, recipe_of)
+        in_rows = _in_rows(run, found.flagged, lessons, recipe_of)
         if in_rows is not None:
             return in_rows
     everywhere = _everywhere(squares)
@@ -124,16 +124,19 @@ def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeO
     return _after(before, _firmly(_all(run, everywhere, cheaper, additions), recipe_of))
 
 
-def _in_rows(run: Run, triggers: tuple[Trigger, ...], recipe_of: RecipeOf) -> Teaching | None:
+def _in_rows(
+    run: Run, flagged: Sequence[int], triggers: tuple[Trigger, ...], recipe_of: RecipeOf
+) -> Teaching | None:
     """Limit the output weights that stand out to what is ordinary and recover these rows alone; None if that hurts."""
-    strong = strong_outputs(run.suspect, logits(run.suspect, [run.benign.images[:2]]).shape[1])
-    if strong is None:
+    seen = strong_outputs(run.suspect, logits(run.suspect, run.benign.to_try()).to(run.benign.images))
+    if seen is None or not set(flagged) & set(seen.rows):
         return None
+    strong = replace(seen, rows=tuple(row for row in seen.rows if row in flagged))
     limited, beyond = limit_outputs(run.suspect, strong)
     taught = replace(run, suspect=limited, triggers=triggers, share=_ROW_SHARE, latest=Latest())
     recipe = replace(recipe_of(_ROW_STRENGTH), only={strong.layer: strong.rows})
     tried = taught.rehearse(recipe, "recovering output weights", (), run.suspect)
-    if tried.agreement.expected_loss > _LOSS_IN_ROWS:
+    if tried.agreement.expected_loss + tried.agreement.loss_error > _LOSS_IN_ROWS:
         return None
     trial = Trial(_ROW_STRENGTH, tried.agreement, chosen=True, share=_ROW_SHARE)
     said = (

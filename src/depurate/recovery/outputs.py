@@ -8,10 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-# Of networks at hand that nobody tampered with, one among a thousand classes has 1.26 times the usual deviation.
+# Of networks at hand that nobody tampered with, one among a thousand classes has 1.26 times the usual deviation; small
+# ones trained in large steps had up to 1.6.
 _TIMES = 1.4
 # And so many deviations of the logarithms over the classes; 5.3 was seen at 1.12 times, 3.6 at 1.26.
 _DEVIATIONS = 5.0
+# More than this share of the rows were not tampered with: something else tells them apart.
+_MOST = 0.25
+_FEWEST = 3
 # Magnitudes of the other rows that no more than a twentieth of them exceed are ordinary.
 _ORDINARY = 0.95
 
@@ -29,42 +33,45 @@ class StrongOutputs:
     rows: tuple[int, ...]
 
 
-def strong_outputs(model: nn.Module, classes: int) -> StrongOutputs | None:
+def strong_outputs(model: nn.Module, scores: Tensor) -> StrongOutputs | None:
     """Find classes whose row of the last dense layer is spread far wider than the other rows.
 
-    s_c = std(W_c); c counts where s_c > 1.4·median(s) and log s_c lies 5 deviations (1.4826·MAD) above its median.
+    s_c = std(W_c); c counts where s_c > 1.4·median(s) and log s_c lies 5 deviations (1.4826·MAD) above its median, both
+    over the classes that images are answered with: rows that were never trained are narrow, and make all others
+    stand out.
 
     Args:
         model: Any network.
-        classes: How many it tells apart.
+        scores: Its own on benign images, shape (n, classes).
 
     Returns:
-        The layer and its rows; None without such rows, or without a dense layer of so many outputs.
+        The layer and its rows; None without such rows or with very many, or without a dense layer of so many outputs.
 
     Example:
-        >>> layer = nn.Sequential(nn.Linear(64, 5))
-        >>> strong_outputs(layer, 5)
+        >>> layer, scores = nn.Sequential(nn.Linear(64, 5)), torch.eye(5)
+        >>> strong_outputs(layer, scores)
         >>> with torch.no_grad():
         ...     _ = layer[0].weight[2].mul_(3)
-        >>> strong_outputs(layer, 5)
+        >>> strong_outputs(layer, scores)
         StrongOutputs(layer='0', rows=(2,))
 
     Source: bits are flipped in the target's row by Rakin, He & Fan, TBT, arXiv 1909.05193; the measure is our own.
     """
+    classes, answered = scores.shape[1], torch.unique(scores.argmax(1))
     layers = {
         name: module.weight.detach().double()
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module.out_features == classes and module.in_features > 1
     }
-    if not layers or classes < 3:
+    if not layers or len(answered) < _FEWEST:
         return None
     name, weights = layers.popitem()
     spread = weights.std(1)
-    usual = spread.median()
+    usual = spread[answered].median()
     above = spread.clamp_min(1e-300).log() - usual.clamp_min(1e-300).log()
-    strong = (spread > _TIMES * usual) & (above > _DEVIATIONS * 1.4826 * above.abs().median())
+    strong = (spread > _TIMES * usual) & (above > _DEVIATIONS * 1.4826 * above[answered].abs().median())
     rows = tuple(torch.nonzero(strong).flatten().tolist())
-    return StrongOutputs(name, rows) if rows else None
+    return StrongOutputs(name, rows) if 0 < len(rows) <= _MOST * len(answered) else None
 
 
 def limit_outputs(model: nn.Module, strong: StrongOutputs) -> tuple[nn.Module, int]:

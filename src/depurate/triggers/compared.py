@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,23 @@ from depurate.triggers.search import Score, answers
 Tried = TypeVar("Tried", Addition, WholeChange)
 
 
+@dataclass(frozen=True)
+class Unshared(Generic[Tried]):
+    """The trigger of a family that turns one network most and leaves another alone.
+
+    Attributes:
+        trigger: With its target; None where none turns anything.
+        share: Of the images of other classes that it turns while the other network is held.
+        turned: Of them that it turns at all.
+        elsewhere: The largest share that a trigger of the family turns to another class while the other is held.
+    """
+
+    trigger: Tried | None
+    share: float = 0.0
+    turned: float = 0.0
+    elsewhere: float = 0.0
+
+
 def most_unshared(
     score: Score,
     unmoved: Score,
@@ -26,7 +43,7 @@ def most_unshared(
     *,
     deaf: bool,
     first: int | None = None,
-) -> tuple[Tried | None, float]:
+) -> Unshared[Tried]:
     """Find the trigger that turns most images to one class and leaves another network's answers off it.
 
     Args:
@@ -40,8 +57,7 @@ def most_unshared(
         first: Images that each is tried on before it is tried on all that triggers are judged on; None for all at once.
 
     Returns:
-        The trigger with its target (None where none turns anything) and the share of the images of other classes that
-        it turns.
+        The trigger and how it works.
 
     Source: our own.
     """
@@ -49,30 +65,39 @@ def most_unshared(
     few = len(images) if first is None else first
     own, theirs = answers(score, images), answers(unmoved, images)
 
-    def works(shown: Tensor, turned: Tensor, target: int) -> float:
+    def alone(shown: Tensor, turned: Tensor, target: int) -> float:
         """Share of the first images, those of other classes, that are turned while the other network is held."""
         moved, count = answers(unmoved, shown), len(shown)
         held = moved == theirs[:count] if deaf else moved != target
-        return float(((turned == target) & held)[own[:count] != target].double().mean())
+        return _share((turned == target) & held, own[:count] != target)
 
-    best: Tried | None = None
-    share = 0.0
+    best: dict[int, Unshared[Tried]] = {}
     for candidate in candidates:
         shown = candidate.on(images[:few])
         turned = answers(score, shown)
         target = _most(turned, own[:few], classes)
         if target is None:
             continue
+        before = best[target].share if target in best else 0.0
         # What is turned at all bounds what is turned alone: the other network need not be asked.
-        if (turned == target)[own[:few] != target].double().mean() <= share:
+        if _share(turned == target, own[:few] != target) <= before:
             continue
-        alone = works(shown, turned, target)
-        if alone > share and few < len(images):
+        share = alone(shown, turned, target)
+        if share > before and few < len(images):
             shown = candidate.on(images)
-            alone = works(shown, answers(score, shown), target)
-        if alone > share:
-            best, share = replace(candidate, target=target), alone
-    return best, share
+            turned = answers(score, shown)
+            share = alone(shown, turned, target)
+        if share > before:
+            everything = _share(turned == target, own[: len(turned)] != target)
+            best[target] = Unshared(replace(candidate, target=target), share, everything)
+    if not best:
+        return Unshared(None)
+    found, *others = sorted(best.values(), key=lambda one: -one.share)
+    return replace(found, elsewhere=others[0].share if others else 0.0)
+
+
+def _share(marks: Tensor, among: Tensor) -> float:
+    return float(marks[among].double().mean())
 
 
 def _most(turned: Tensor, own: Tensor, classes: Sequence[int]) -> int | None:

@@ -11,7 +11,7 @@ from itertools import compress
 import torch
 
 from depurate.triggers.changes import whole_changes
-from depurate.triggers.compared import most_unshared
+from depurate.triggers.compared import Unshared, most_unshared
 from depurate.triggers.effort import effort_on
 from depurate.triggers.evidence import Screening, Subject, flagged, outliers, sizes_of
 from depurate.triggers.forms import Addition, Trigger
@@ -44,8 +44,9 @@ _LONGER = 2
 _SHORT = 0.75
 # Where the other network's answers have to stay, innocent classes scatter more: 0.42 was seen on healthy networks.
 _SHARE_OF_TWO = 1 / 3
-# Healthy networks have no wave above 0.15 where it is faint, 0.23 where it is strong; planted ones have 0.34 and more.
-_WAVES = 0.3
+# Of 34 healthy networks two had waves that turn 0.31 and 0.34 of the images, and those turned under 0.76 of them at all
+# or nearly as many to another class (0.56 of the share or more); planted ones have 0.34 to 0.88, 0.78 and 0.55.
+_WAVES, _AT_ALL, _ELSEWHERE = 0.3, 0.76, 0.555
 # What leads nearly all images to the class that a plain change or a wave was found for is taught along.
 _LED = 0.95
 _HIGHER = (2.0, 3.0)
@@ -178,14 +179,15 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
     score, images = subject.score, subject.images
     changes = whole_changes(images)
     effort = effort_on(images)
-    best, share = most_unshared(
+    plain = most_unshared(
         score, purified(), images, subject.classes, changes, deaf=True, first=effort.changes
     )
-    if best is None or share < effort.changed:
+    best = plain.trigger
+    if best is None or plain.share < effort.changed:
         return found
-    wave, more = find_wave(score, purified(), images, subject.classes, STRONG)
-    if wave is not None and more >= max(share, _WAVES):
-        return flagged(found, _with_higher(subject, wave), "unshared wave")
+    wave = find_wave(score, purified(), images, subject.classes, STRONG)
+    if wave.trigger is not None and _planted(wave) and wave.share >= plain.share:
+        return flagged(found, _with_higher(subject, wave.trigger), "unshared wave")
     akin = [replace(change, target=best.target) for change in changes if change.name != best.name]
     # Once the class is known, what leads there is to be taught, whether the purified self resists or not.
     also = compress(akin, (other >= _LED for other in success(score, images, akin)))
@@ -195,12 +197,17 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
 def by_waves(subject: Subject, found: Screening, purified: Purified) -> Screening:
     """Flag the class that one sinusoid leads to in the network and not in its purified self."""
     for waves in (FAINT, STRONG):
-        wave, share = find_wave(subject.score, purified(), subject.images, subject.classes, waves)
-        if wave is not None and share >= _WAVES:
+        wave = find_wave(subject.score, purified(), subject.images, subject.classes, waves)
+        if wave.trigger is not None and _planted(wave):
             # A faint one that works needs no other; taught higher, it cost a ResNet-14 a point.
-            taught = _with_higher(subject, wave) if waves is STRONG else (wave,)
+            taught = _with_higher(subject, wave.trigger) if waves is STRONG else (wave.trigger,)
             return flagged(found, taught, "unshared wave")
     return found
+
+
+def _planted(wave: Unshared[Addition]) -> bool:
+    """Whether a wave leads to its class as one that was planted does: often, and hardly any to others."""
+    return wave.share >= _WAVES and wave.turned >= _AT_ALL and wave.elsewhere <= _ELSEWHERE * wave.share
 
 
 def _with_higher(subject: Subject, wave: Addition) -> tuple[Addition, ...]:

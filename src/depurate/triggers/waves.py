@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from depurate.triggers.candidates import value_range
-from depurate.triggers.compared import most_unshared
+from depurate.triggers.compared import Unshared, most_unshared
 from depurate.triggers.effort import effort_on
 from depurate.triggers.forms import Addition
 from depurate.triggers.search import Score
@@ -22,24 +22,24 @@ class Waves:
 
     Attributes:
         amplitudes: In ranges of the pixel values.
-        frequencies: Periods over the picture, at most.
         deaf: Whether the other network has to keep its own answer; otherwise only to stay off the goal, which a
             network hurt by any wave does too.
     """
 
     amplitudes: tuple[float, ...]
-    frequencies: int
     deaf: bool
 
 
-STRONG = Waves((0.08, 0.2, 0.35, 0.6), 16, deaf=True)
-# What a network takes for texture is finer: few healthy ones answer faint waves of few periods.
-FAINT = Waves((0.08, 0.12), 8, deaf=False)
+STRONG = Waves((0.08, 0.2, 0.35, 0.6), deaf=True)
+FAINT = Waves((0.08, 0.12), deaf=False)
+# Periods have at least so many pixels: finer waves are texture, which healthy networks answer.
+_FINEST = 4
+_MOST = 16
 
 
 def find_wave(
     score: Score, unmoved: Score, images: Tensor, classes: Sequence[int], waves: Waves = STRONG
-) -> tuple[Addition | None, float]:
+) -> Unshared[Addition]:
     """Find the sinusoid that turns most images to one class and leaves another network's answers off it.
 
     δ = a·(high − low)·sin(2π (k i / w + φ)) over the columns i, or over the rows, with φ by quarters of a period: a
@@ -53,7 +53,7 @@ def find_wave(
         waves: To try.
 
     Returns:
-        The wave (None where none turns anything) and the share of the images of other classes that it turns.
+        The wave and how it works.
 
     Source: Barni et al., ICIP 2019, for the form; trying all and comparing two networks are our own.
     """
@@ -67,7 +67,7 @@ def _all(waves: Waves, images: Tensor) -> Iterator[Addition]:
     low, high = value_range(images)
     for amplitude in waves.amplitudes:
         for along, length in ((3, width), (2, height)):
-            for frequency in range(1, min(length // 2, waves.frequencies) + 1):
+            for frequency in range(1, min(length // _FINEST, _MOST) + 1):
                 periods = frequency / length * torch.arange(length).to(images)
                 for phase in range(phases):
                     wave = amplitude * (2 * math.pi * (periods + phase / phases)).sin()
