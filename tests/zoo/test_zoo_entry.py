@@ -2,15 +2,25 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from depurate import InputError
-from depurate.checkpoints import load_state, read_checkpoint
-from depurate.contamination.attacks import BadNets, Blended
-from depurate.zoo import NETWORKS, ZooEntry, ZooRecord, load_entry, network, read_record, save_entry
+from depurate.checkpoints import file_sha256, load_state, read_checkpoint
+from depurate.contamination.attacks import BadNets, Blended, InputAware
+from depurate.zoo import (
+    NETWORKS,
+    ZooEntry,
+    ZooRecord,
+    entry_digest,
+    load_entry,
+    network,
+    read_record,
+    save_entry,
+)
 
 
 def record(**changes):
@@ -110,3 +120,31 @@ def test_badnets_of_an_entry_is_the_attack_of_its_spec(tmp_path):
     net = network("lenet").initialise(0)
     save_entry(ZooEntry(net, net, BadNets(), record(attack="badnets")), tmp_path / "b")
     assert load_entry(tmp_path / "b").attack == BadNets()
+
+
+def test_saved_again_an_entry_has_the_same_digest_and_the_same_files(tmp_path):
+    kind = network("lenet")
+    entry = ZooEntry(kind.initialise(1), kind.initialise(2), BadNets(), record(attack="badnets"))
+    found = set()
+    for turn in range(6):
+        save_entry(entry, tmp_path / str(turn))
+        files = sorted((tmp_path / str(turn)).glob("*.safetensors"))
+        digests = [file_sha256(path) for path in files]
+        found.add((entry_digest(load_entry(tmp_path / str(turn))), *digests))
+    assert len(found) == 1
+
+
+def test_the_digest_tells_what_a_defence_or_its_measuring_could_see():
+    kind = network("lenet")
+    learnt = {"weights": torch.ones(3)}
+    entry = ZooEntry(kind.initialise(1), kind.initialise(2), InputAware(learnt=learnt), record())
+    others = [
+        replace(entry, model=kind.initialise(3)),
+        replace(entry, anchor=kind.initialise(3)),
+        replace(entry, attack=None),
+        replace(entry, attack=InputAware(target=3, learnt=learnt)),
+        replace(entry, attack=InputAware(learnt={"weights": 2 * learnt["weights"]})),
+        replace(entry, record=record(mean=0.5)),
+    ]
+    assert len({entry_digest(other) for other in (entry, *others)}) == 1 + len(others)
+    assert entry_digest(replace(entry, record=record(seconds=9.0, note="again"))) == entry_digest(entry)

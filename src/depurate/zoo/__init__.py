@@ -4,6 +4,7 @@ from depurate.zoo.catalogue import CATALOGUE, Planned, planned
 from depurate.zoo.data import Data, read_data
 from depurate.zoo.entry import ZooEntry, check_name, load_entry, save_entry
 from depurate.zoo.filling import Filled, fill
+from depurate.zoo.identity import entry_digest, tensors_digest
 from depurate.zoo.making import Order, make_entry
 from depurate.zoo.measuring import accuracy, success
 from depurate.zoo.networks import NETWORKS, Network, network
@@ -24,6 +25,7 @@ __all__ = [
     "ZooRecord",
     "accuracy",
     "check_name",
+    "entry_digest",
     "fill",
     "load_entry",
     "make_entry",
@@ -33,4 +35,5 @@ __all__ = [
     "read_record",
     "save_entry",
     "success",
+    "tensors_digest",
 ]

@@ -102,16 +102,12 @@ def save_entry(entry: ZooEntry, folder: str | os.PathLike[str]) -> None:
     place = Path(folder)
     partial = place.with_name(f".{secrets.token_hex(8)}.partial")
     tensors = {} if entry.attack is None else attack_tensors(entry.attack)
-    notes = {
-        "depurate_version": entry.record.versions.get("depurate", ""),
-        "depurate_entry": entry.record.name,
-    }
     try:
         partial.mkdir()
-        _write(partial / _SUSPECT, entry.model.state_dict(), notes)
-        _write(partial / _ANCHOR, entry.anchor.state_dict(), notes)
+        _write(partial / _SUSPECT, entry.model.state_dict())
+        _write(partial / _ANCHOR, entry.anchor.state_dict())
         if tensors:
-            _write(partial / _TRIGGER, tensors, notes)
+            _write(partial / _TRIGGER, tensors)
         write_text(partial / _RECORD, entry.record.to_json())
         if place.exists():
             if not (place / _RECORD).is_file():
@@ -124,6 +120,7 @@ def save_entry(entry: ZooEntry, folder: str | os.PathLike[str]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write(path: Path, state: Mapping[str, Tensor], notes: dict[str, str]) -> None:
+def _write(path: Path, state: Mapping[str, Tensor]) -> None:
     packed = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    save_file(packed, path, metadata={"format": "pt", **notes})
+    # One note alone: safetensors writes several in an order of chance, and the file would differ each time.
+    save_file(packed, path, metadata={"format": "pt"})
