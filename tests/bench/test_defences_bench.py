@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from depurate.bench.defences.images import BENIGN, MEASURED, Split, read_split, save_split
+from depurate.bench.defences.images import BENIGN, MEASURED, Split, read_pixels, save_split
 from depurate.bench.defences.leaderboard import render_markdown, render_page, write_leaderboard
 from depurate.bench.defences.record import Job, Rates, Record, read_bench_record
 from depurate.bench.defences.rivals.training import Schedule
@@ -126,7 +126,7 @@ def test_specs_name_defences_and_change_settings():
 
 
 def test_no_image_is_both_measured_and_given_away(data):
-    split = read_split("mnist", data, seed=0)
+    split = read_pixels("mnist", data).split(0)
     assert (len(split.measured), len(split.benign)) == (MEASURED, BENIGN)
     codes = [
         set((part[:, 0, 0, 0] * 255 + part[:, 0, 0, 1] * 255 * 256).round().long().tolist())
@@ -134,14 +134,14 @@ def test_no_image_is_both_measured_and_given_away(data):
     ]
     assert [len(part) for part in codes] == [MEASURED, BENIGN]
     assert not codes[0] & codes[1]
-    assert torch.equal(split.benign, read_split("mnist", data, seed=0).benign)
-    assert not torch.equal(split.benign, read_split("mnist", data, seed=1).benign)
+    assert torch.equal(split.benign, read_pixels("mnist", data).split(0).benign)
+    assert not torch.equal(split.benign, read_pixels("mnist", data).split(1).benign)
     with pytest.raises(InputError, match="no such dataset"):
-        read_split("imagenet", data, seed=0)
+        read_pixels("imagenet", data)
 
 
 def test_attack_success_counts_no_image_of_the_wanted_class(data, zoo):
-    entry, split = load_entry(zoo / "mnist-lenet-badnets"), read_split("mnist", data, seed=0)
+    entry, split = load_entry(zoo / "mnist-lenet-badnets"), read_pixels("mnist", data).split(0)
     always = ZooEntry(_Always(0), entry.anchor, entry.attack, entry.record)
     found = rates(always.model, always, split)
     assert found.success == 1.0

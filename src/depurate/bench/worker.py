@@ -7,15 +7,14 @@ something.
 from __future__ import annotations
 
 import json
-import resource
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from depurate.bench.memory import peak_memory, restart_peak
 from depurate.bench.problems import Array
 from depurate.bench.rivals import RIVALS
 
@@ -124,26 +123,7 @@ class _Gpu:
 class _Process:
     """Memory of this process."""
 
-    @staticmethod
-    def restart() -> int:
-        """Forget the peak so far, where the system can; give the bytes in use now."""
-        status = Path("/proc/self/status")
-        if not status.exists():
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        Path("/proc/self/clear_refs").write_text("5")
-        return _status_bytes(status, "VmRSS")
-
-    @staticmethod
-    def peak() -> int:
-        status = Path("/proc/self/status")
-        if not status.exists():
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return _status_bytes(status, "VmHWM")
-
-
-def _status_bytes(status: Path, name: str) -> int:
-    (line,) = (line for line in status.read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) * 1024
+    restart, peak = staticmethod(restart_peak), staticmethod(peak_memory)
 
 
 def main(path: str, name: str, columns: int, limit: float) -> None:

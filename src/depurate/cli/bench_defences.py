@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from depurate.bench.defences.adopt import adopt
-from depurate.bench.defences.images import BENIGN, read_split
+from depurate.bench.defences.images import BENIGN, read_pixels
 from depurate.bench.defences.leaderboard import write_leaderboard
 from depurate.bench.defences.run import Plan, read_records, run
 from depurate.bench.defences.spec import split_specs
@@ -83,7 +83,7 @@ def run_adopt(
     force: bool,
 ) -> None:
     """Write a checkpoint as an entry of a zoo and say what it does."""
-    split = read_split(dataset, data, seed=0)
+    split = read_pixels(dataset, data).split(0)
     record = adopt(
         name,
         suspect=suspect,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from depurate.checkpoints import read_labelled
 from depurate.errors import InputError
+from depurate.text_files import make_folder
+from depurate.zoo import tensors_digest
 
 MEASURED, BENIGN = 2000, 2500
 
@@ -66,16 +70,39 @@ def dataset_named(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def read_split(name: str, data: Path, *, seed: int) -> Split:
-    """Read and divide the test set of a dataset.
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """The test set of a dataset as it was read; pixels in [0, 1].
+
+    Attributes:
+        images: Shape (n, c, h, w).
+        labels: Their classes, shape (n,).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of images and classes: a JPEG copy of a dataset has another one than its original pixels."""
+        return tensors_digest({"images": self.images, "labels": self.labels})
+
+    def split(self, seed: int) -> Split:
+        """Shuffle and divide; the two parts share no image."""
+        order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(seed))
+        first, last = order[:MEASURED], order[-BENIGN:]
+        return Split(self.images[first], self.labels[first], self.images[last], self.labels[last])
+
+
+def read_pixels(name: str, data: Path) -> Pixels:
+    """Read the test set of a dataset.
 
     Args:
         name: Of `DATASETS`.
         data: Folder that holds torchvision's datasets, or the archive.
-        seed: Of the shuffle.
 
     Returns:
-        The two parts, which share no image.
+        All its images, in their own order.
 
     Raises:
         InputError: The data are not there, or too few.
@@ -88,19 +115,54 @@ def read_split(name: str, data: Path, *, seed: int) -> Split:
         images, labels = read_labelled(dataset.spec, data_root=data)
     if len(images) < MEASURED + BENIGN:
         raise InputError(f"{data}: {len(images)} images of {name}; the bench needs {MEASURED + BENIGN}")
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    first, last = order[:MEASURED], order[-BENIGN:]
-    return Split(images[first], labels[first], images[last], labels[last])
+    return Pixels(images, labels)
 
 
 def save_split(split: Split, path: Path) -> None:
-    """Write a split, so that every process of the bench reads the same images in no time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: value.contiguous() for name, value in vars(split).items()}, partial)
-    partial.replace(path)
+    """Write a split, so that every process of the bench reads the same images in no time.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    make_folder(path.parent)
+    # A name of chance: two benches that start at once must not write the same file.
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        save_file({name: value.contiguous() for name, value in vars(split).items()}, partial)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: could not be written ({error})") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_split(path: Path) -> Split:
-    """Read what `save_split` wrote."""
-    return Split(**load_file(path))
+    """Read what `save_split` wrote.
+
+    Raises:
+        InputError: It is not there, or something else.
+    """
+    try:
+        return Split(**load_file(path))
+    except (OSError, SafetensorError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read as images of the bench ({error})") from error
+
+
+def load_benign(path: Path, count: int) -> tuple[Tensor, Tensor]:
+    """Read the first images for the defences, and nothing else, of what `save_split` wrote.
+
+    Args:
+        path: The file.
+        count: How many.
+
+    Returns:
+        Pixels in [0, 1] and their classes.
+
+    Raises:
+        InputError: It is not there, or something else.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return file.get_slice("benign")[:count], file.get_slice("benign_labels")[:count]
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read as images of the bench ({error})") from error

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from depurate.bench.defences.images import read_split, save_split
+from depurate.bench.defences.images import read_pixels, save_split
 from depurate.bench.defences.record import Job, Record, read_bench_record
 from depurate.bench.defences.spec import parse_defence
 from depurate.checkpoints import file_sha256
@@ -150,7 +150,7 @@ def _split_file(plan: Plan, job: Job) -> Path:
     dataset = read_record(plan.zoo / job.model / "record.json").dataset
     path = plan.out / "images" / f"{dataset}-seed-{job.seed}.safetensors"
     if not path.exists():
-        save_split(read_split(dataset, plan.data, seed=job.seed), path)
+        save_split(read_pixels(dataset, plan.data).split(job.seed), path)
     return path
 
 
