@@ -119,7 +119,7 @@ def _standing_table(records: Sequence[Record]) -> Table:
     words = (
         "Means over the backdoored networks each defence ran on, in per cent and points; those with fewer networks "
         f"come last: they are not comparable with the others. Gone: ASR at most {100 * BACKDOOR_GONE:.0f} %. "
-        "CPU seconds are medians; peak memory is that of the whole process."
+        "CPU seconds are medians; peak memory is that of the whole process while the defence works."
     )
     ours = tuple(standing.contender.ours for standing in order)
     return Table("Backdoors: all defences", words, (*head, "gone", "CPU s", "peak MB"), tuple(rows), ours)

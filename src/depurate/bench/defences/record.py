@@ -77,8 +77,8 @@ class Record:
         after: Rates of what it returned; None where it failed.
         seconds: Wall time of the defence alone.
         cpu_seconds: CPU time of the defence alone.
-        start_bytes: Largest memory of the process before the defence began.
-        peak_bytes: Largest memory up to its end.
+        start_bytes: Memory of the process when the defence began.
+        peak_bytes: Largest memory of the process while the defence worked.
         note: Empty, or why there is no result.
         versions: Of depurate, torch and Python.
         threads: Threads the defence could use.

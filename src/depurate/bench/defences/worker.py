@@ -1,6 +1,8 @@
 """One defence on one network in one process: `python -m depurate.bench.defences.worker TASK.json` writes the record.
 
-The network is measured after the defence, with images loaded only then, so that the peak memory is the defence's.
+Before the defence no image is loaded that it is not given, and the peak of the memory is taken from its start to its
+end: what the process held when it began, with Python and PyTorch, and what the defence took. Only then are the images
+loaded that the network is measured on.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import platform
-import resource
 import sys
 import time
 from dataclasses import asdict
@@ -19,9 +20,10 @@ import torch
 from torch import nn
 
 from depurate.bench.defences.given import Defence, Given
-from depurate.bench.defences.images import Split, dataset_named, load_split
+from depurate.bench.defences.images import Split, dataset_named, load_benign, load_split
 from depurate.bench.defences.record import Job, Rates, Record
 from depurate.bench.defences.spec import parse_defence
+from depurate.bench.memory import peak_memory, restart_peak
 from depurate.contamination import parse_noise
 from depurate.devices import device_named, taken_on
 from depurate.errors import InputError
@@ -47,13 +49,13 @@ def run_job(job: Job, zoo: Path, images: Path, device: str = "cpu") -> Record:
     entry, defence = load_entry(zoo / job.model), parse_defence(job.defence)
     place = device_named(device)
     suspect = _contaminated(entry.model, job).to(place)
-    given = _given(entry, defence, job, load_split(images)).to(place)
-    start = _peak()
+    given = _given(entry, defence, job, images).to(place)
+    start = restart_peak()
     wall, cpu = time.perf_counter(), time.process_time()
     repaired = defence.defend(suspect, given, job.seed)
     device_name, device_bytes = taken_on(place)  # what the defence started there is not over before
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak = _peak()
+    peak = peak_memory()
     split = load_split(images)
     intact = rates(entry.model.to(place), entry, split)
     return Record(
@@ -96,13 +98,14 @@ def _contaminated(model: nn.Module, job: Job) -> nn.Module:
     return suspect.eval()
 
 
-def _given(entry: ZooEntry, defence: Defence, job: Job, split: Split) -> Given:
+def _given(entry: ZooEntry, defence: Defence, job: Job, images: Path) -> Given:
     dataset = dataset_named(entry.record.dataset)
     # Nothing beyond what a defence asks for is within its reach; shapes are all that others see of the images.
-    labelled, unlabelled = split.benign[: max(job.labels, 1)], split.benign[: max(job.images, 1)]
+    labelled, labels = load_benign(images, max(job.labels, 1))
+    unlabelled, _ = load_benign(images, max(job.images, 1))
     return Given(
         images=entry.normalise(labelled),
-        labels=split.benign_labels[: max(job.labels, 1)],
+        labels=labels,
         unlabelled=entry.normalise(unlabelled),
         anchor=entry.anchor.state_dict() if "anchor" in defence.needs else None,
         black=-entry.record.mean / entry.record.deviation,
@@ -110,10 +113,6 @@ def _given(entry: ZooEntry, defence: Defence, job: Job, split: Split) -> Given:
         shift=dataset.shift,
         mirrored=dataset.mirrored,
     )
-
-
-def _peak() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def main(path: str) -> int:
