@@ -24,6 +24,7 @@ from depurate.bench.defences.rivals.rnp import ReconstructiveNeuronPruning
 from depurate.bench.defences.rivals.robust_reset import RobustReset
 from depurate.bench.defences.rivals.structure import layers_of, stage_ends
 from depurate.bench.defences.rivals.training import Schedule, accuracy, augment
+from depurate.bench.defences.spec import parse_defence
 from depurate.errors import InputError
 
 SHORT = Schedule(epochs=3, rate=0.05, batch=32)
@@ -387,6 +388,13 @@ def test_reset_takes_back_outliers_and_nothing_else():
     to_anchor = replace(data, anchor=net.state_dict())
     exact = RobustReset(to_anchor=True).defend(broken, to_anchor, 0)
     assert torch.equal(exact[6].weight, net[6].weight)
+
+
+def test_reset_to_the_anchor_asks_for_one_and_never_takes_the_median_instead():
+    assert parse_defence("reset:to_anchor=true").needs == {"anchor"}
+    assert parse_defence("reset").needs == set()
+    with pytest.raises(InputError, match="reset:to_anchor=true: needs an anchor"):
+        RobustReset(to_anchor=True).defend(plain(), replace(given(), anchor=None), 0)
 
 
 def test_low_rank_and_sparse_parts_are_told_apart():

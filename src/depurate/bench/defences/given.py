@@ -62,12 +62,15 @@ class Defence(Protocol):
     """A configured defence: a frozen dataclass whose fields are its hyper-parameters.
 
     Attributes:
-        needs: Of `labels`, `images` (unlabelled) and `anchor`, what it must be given.
         source: The paper it follows, or one sentence.
     """
 
-    needs: ClassVar[frozenset[str]]
     source: ClassVar[str]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Of `labels`, `images` (unlabelled) and `anchor`, what it must be given, as it is configured."""
+        ...
 
     def defend(self, model: nn.Module, given: Given, seed: int) -> nn.Module:
         """Return a repaired copy of the network; neither the network nor what is given is modified."""
