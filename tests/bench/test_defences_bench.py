@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from depurate.bench.defences.images import BENIGN, MEASURED, Split, read_pixels, save_split
+from depurate.bench.defences import present
+from depurate.bench.defences.images import BENIGN, MEASURED, Pixels, read_pixels, save_split
 from depurate.bench.defences.leaderboard import render_markdown, render_page, write_leaderboard
+from depurate.bench.defences.present import Present
 from depurate.bench.defences.record import Job, Rates, Record, read_bench_record
 from depurate.bench.defences.rivals.training import Schedule
 from depurate.bench.defences.run import Plan, jobs_of, read_records, run
@@ -20,7 +22,7 @@ from depurate.bench.defences.worker import rates, run_job
 from depurate.cli.bench_defences import plan_of
 from depurate.contamination import BadNets
 from depurate.errors import InputError
-from depurate.zoo import ZooEntry, ZooRecord, load_entry, network, save_entry
+from depurate.zoo import ZooEntry, ZooRecord, entry_digest, load_entry, network, save_entry
 
 
 def record(defence="clp", model="mnist-lenet-badnets", after=(0.97, 0.02), **changed):
@@ -174,6 +176,12 @@ def test_records_survive_a_round_trip_and_others_are_refused(tmp_path):
         read_bench_record(path)
 
 
+def there(zoo):
+    """What is there, of networks that need no images."""
+    names = ("mnist-lenet-badnets", "mnist-lenet-clean")
+    return Present({name: entry_digest(load_entry(zoo / name)) for name in names}, {"mnist": "0" * 64})
+
+
 def test_jobs_cross_everything_that_makes_sense(zoo, tmp_path):
     plan = Plan(
         zoo,
@@ -183,7 +191,7 @@ def test_jobs_cross_everything_that_makes_sense(zoo, tmp_path):
         labels=(500, 2500),
         contaminations=("stuck:rate=0.1",),
     )
-    jobs = jobs_of(plan)
+    jobs = jobs_of(plan, there(zoo))
     # Two networks, the clean one also under noise; ft with either number of labels, the others once.
     assert len(jobs) == 3 * 4
     assert len({job.file for job in jobs}) == len(jobs)
@@ -191,17 +199,16 @@ def test_jobs_cross_everything_that_makes_sense(zoo, tmp_path):
     assert {job.images for job in jobs if job.defence == "depurate"} == {500}
     assert all(job.model == "mnist-lenet-clean" for job in jobs if job.contamination)
     with pytest.raises(InputError, match="no network 'nosuch'"):
-        jobs_of(replace(plan, models=("nosuch",)))
+        jobs_of(replace(plan, models=("nosuch",)), there(zoo))
 
 
 @pytest.fixture
-def few(tmp_path):
-    """A run's folder whose images, read in an earlier run, are few."""
+def few(tmp_path, monkeypatch):
+    """A run's folder; the images it reads are few."""
     generator = torch.Generator().manual_seed(0)
-    images, labels = torch.rand(40, 1, 28, 28, generator=generator), torch.arange(40) % 10
-    save_split(
-        Split(images, labels, images.flip(0), labels.flip(0)), tmp_path / "images/mnist-seed-0.safetensors"
-    )
+    pixels = Pixels(torch.rand(40, 1, 28, 28, generator=generator), torch.arange(40) % 10)
+    monkeypatch.setattr(present, "read_pixels", lambda name, data: pixels)
+    save_split(pixels.split(0), tmp_path / "split.safetensors")
     return tmp_path
 
 
@@ -227,7 +234,7 @@ def test_noise_is_put_on_the_weights_before_anything_is_measured(zoo, few):
     plan = Plan(
         zoo, few, few, models=("*clean",), defences=("reset",), contaminations=("nonfinite:rate=0.01",)
     )
-    plain, noisy = (run_job(job, zoo, few / "images/mnist-seed-0.safetensors") for job in jobs_of(plan))
+    plain, noisy = (run_job(job, zoo, few / "split.safetensors") for job in jobs_of(plan, there(zoo)))
     assert plain.before == plain.intact == plain.after
     # NaN everywhere: the network answers class 0 to everything, which 4 of 40 images are.
     assert noisy.before == Rates(0.1, None)

@@ -381,14 +381,19 @@ def defences(
     limit: Annotated[float, typer.Option(help="Seconds a defence may take.", min=1)] = 3600.0,
     threads: Annotated[int, typer.Option(help="Threads for every process.", min=1)] = 1,
     redo: Annotated[
-        str, typer.Option(help="Defences to run again although they have a record: depurate,depurate-anchor.")
+        str,
+        typer.Option(
+            help="Defences to run again although they have a record: depurate,depurate-anchor. Until the new one is "
+            "there the old one is kept as .old and not shown."
+        ),
     ] = "",
     device: Device = "cpu",
 ) -> None:
     """Run every defence on every network, one process and one JSON record each, and render a leaderboard.
 
-    What has a record already is not run again. No defence sees the images that are measured on, and nothing is chosen
-    by attack success. Networks come from the zoo, or from [bold]depurate bench adopt[/bold].
+    What has a record already is not run again, as long as network, anchor, attack and images are still the same;
+    records of others are left out of the leaderboard. No defence sees the images that are measured on, and nothing is
+    chosen by attack success. Networks come from the zoo, or from [bold]depurate bench adopt[/bold].
     """
     from depurate.cli.bench_defences import plan_of, run_defences
 

@@ -9,7 +9,7 @@ import typer
 from depurate.bench.defences.adopt import adopt
 from depurate.bench.defences.images import BENIGN, read_pixels
 from depurate.bench.defences.leaderboard import write_leaderboard
-from depurate.bench.defences.run import Plan, read_records, run
+from depurate.bench.defences.run import Plan, run
 from depurate.bench.defences.spec import split_specs
 from depurate.devices import device_named
 from depurate.errors import InputError
@@ -49,7 +49,7 @@ def plan_of(
 
 
 def run_defences(plan: Plan) -> int:
-    """Run what has no record yet and write the leaderboard of all records.
+    """Run what has no record yet and write the leaderboard of all records of the zoo's networks and these images.
 
     Args:
         plan: What to run.
@@ -63,9 +63,10 @@ def run_defences(plan: Plan) -> int:
     outcome = run(plan, lambda line: typer.echo(line, err=True))
     for job, reason in outcome.failed:
         typer.echo(f"no record: {job.file}: {reason}", err=True)
-    records = read_records(plan.out)
-    if records:
-        write_leaderboard(records, plan.out)
+    if outcome.outdated:
+        typer.echo(f"{outcome.outdated} records of other networks or images are left out", err=True)
+    if outcome.records:
+        write_leaderboard(outcome.records, plan.out)
         typer.echo((plan.out / "leaderboard.md").read_text(encoding="utf-8"))
     return 1 if outcome.failed else 0
 

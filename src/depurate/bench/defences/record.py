@@ -22,7 +22,9 @@ class Job:
         labels: Labelled images the defence is given; 0 where it uses none.
         images: Unlabelled images it is given; 0 where it uses none.
         seed: Of every random choice, the noise included.
-        suspect: SHA-256 of the network's file.
+        suspect: Digest of the zoo's entry, with its anchor and attack.
+        pixels: Digest of the dataset's test images and classes; empty in records of earlier versions, whose `suspect`
+            is the SHA-256 of a file.
     """
 
     model: str
@@ -32,6 +34,7 @@ class Job:
     images: int
     seed: int
     suspect: str
+    pixels: str = ""
 
     @property
     def file(self) -> str:
