@@ -22,6 +22,7 @@ from depurate.bench.defences.standings import (
     damaged,
     duels,
     gain,
+    ground_of,
     rating,
     standings,
 )
@@ -92,7 +93,7 @@ def render_page(records: Sequence[Record]) -> str:
 
 def tables(records: Sequence[Record]) -> tuple[Table, ...]:
     """Lay out everything the records say; empty tables are left out."""
-    networks = [_network_table(model, rows) for model, rows in by_network(records).items()]
+    networks = [_network_table(ground.title, rows) for ground, rows in by_network(records).items()]
     laid_out = (_standing_table(records), _duel_table(duels(records)), _clean_table(clean(records)))
     noise = _damage_table(records)
     return tuple(table for table in (*laid_out, noise, *networks) if table.rows)
@@ -128,7 +129,7 @@ def _standing_table(records: Sequence[Record]) -> Table:
 def _duel_table(found: Sequence[Duel]) -> Table:
     rows = [
         (
-            duel.model,
+            duel.ground.title,
             duel.ours.job.defence,
             _with_rating(duel.ours),
             "none ran" if duel.unlabelled is None else _rival(duel.unlabelled),
@@ -152,7 +153,7 @@ def _duel_table(found: Sequence[Duel]) -> Table:
 def _clean_table(rows: Sequence[Record]) -> Table:
     cells = [
         (
-            row.job.model,
+            ground_of(row).title,
             contender_of(row).title,
             _percent(row.before.accuracy),
             "" if row.after is None else _percent(row.after.accuracy),
@@ -170,7 +171,7 @@ def _damage_table(records: Sequence[Record]) -> Table:
     rows = [row for group in damaged(records).values() for row in group]
     cells = [
         (
-            row.job.model,
+            ground_of(row).title,
             row.job.contamination or "",
             contender_of(row).title,
             _percent(row.intact.accuracy),
@@ -185,7 +186,7 @@ def _damage_table(records: Sequence[Record]) -> Table:
     return Table("Damaged weights", words, head, tuple(cells), tuple(contender_of(row).ours for row in rows))
 
 
-def _network_table(model: str, rows: Sequence[Record]) -> Table:
+def _network_table(title: str, rows: Sequence[Record]) -> Table:
     cells = [
         (
             contender_of(row).title,
@@ -199,7 +200,7 @@ def _network_table(model: str, rows: Sequence[Record]) -> Table:
     ]
     words = f"{rows[0].attack}. Before: ACC / ASR {_rates(rows[0].before)} %."
     head = ("defence", "labels", "images", "anchor", "ACC / ASR after", "DER", "CPU s", "peak MB")
-    return Table(model, words, head, tuple(cells), tuple(contender_of(row).ours for row in rows))
+    return Table(title, words, head, tuple(cells), tuple(contender_of(row).ours for row in rows))
 
 
 def _needs(contender: Contender) -> tuple[str, str, str]:

@@ -40,6 +40,28 @@ class Contender:
         return f"{self.name}, {self.labels:,} labels" if self.labels else self.name
 
 
+@dataclass(frozen=True, order=True)
+class Ground:
+    """What records have in common that are compared with each other on one network.
+
+    Attributes:
+        model: Name of the network.
+        seed: Of the images' order and of every random choice.
+        suspect: Digest of the network.
+        pixels: Digest of the test images.
+    """
+
+    model: str
+    seed: int
+    suspect: str
+    pixels: str
+
+    @property
+    def title(self) -> str:
+        """For tables: the network, and the seed where it is not 0."""
+        return f"{self.model}, seed {self.seed}" if self.seed else self.model
+
+
 @dataclass(frozen=True)
 class Standing:
     """A contender over all backdoored networks it ran on; rates are shares of 1.
@@ -72,13 +94,13 @@ class Duel:
     """One of our entries against the best rivals on one backdoored network.
 
     Attributes:
-        model: The network.
+        ground: The network.
         ours: Our record.
         unlabelled: Best rival that uses no labels, or None.
         rival: Best rival of all, or None.
     """
 
-    model: str
+    ground: Ground
     ours: Record
     unlabelled: Record | None
     rival: Record | None
@@ -94,6 +116,11 @@ class Duel:
 def contender_of(record: Record) -> Contender:
     """Who made a record."""
     return Contender(record.job.defence, record.job.labels, record.job.images, record.anchor)
+
+
+def ground_of(record: Record) -> Ground:
+    """What a record may be compared on."""
+    return Ground(record.job.model, record.job.seed, record.job.suspect, record.job.pixels)
 
 
 def rating(record: Record) -> float:
@@ -118,9 +145,9 @@ def standings(records: Sequence[Record]) -> tuple[Standing, ...]:
 
 
 def _standing(contender: Contender, rows: Sequence[Record]) -> Standing:
-    networks: dict[tuple[str, str | None], list[Record]] = {}
+    networks: dict[tuple[str, str, str | None], list[Record]] = {}
     for row in rows:  # several seeds on one network are one network
-        networks.setdefault((row.job.model, row.job.contamination), []).append(row)
+        networks.setdefault((row.job.model, row.job.suspect, row.job.contamination), []).append(row)
     left = [fmean(_success(row) for row in same) for same in networks.values()]
     return Standing(
         contender,
@@ -136,7 +163,7 @@ def _standing(contender: Contender, rows: Sequence[Record]) -> Standing:
 
 
 def duels(records: Sequence[Record]) -> tuple[Duel, ...]:
-    """Set each of our records beside the best rivals on the same network, network by network."""
+    """Set each of our records beside the best rivals on the same network, images and seed, network by network."""
     found = []
     attacked = backdoored(records)
     for ours in attacked:
@@ -145,34 +172,34 @@ def duels(records: Sequence[Record]) -> tuple[Duel, ...]:
         rivals = [
             record
             for record in attacked
-            if record.job.model == ours.job.model and not contender_of(record).ours
+            if ground_of(record) == ground_of(ours) and not contender_of(record).ours
         ]
         unlabelled = [record for record in rivals if not record.job.labels]
         best, best_unlabelled = (max(group, key=rating, default=None) for group in (rivals, unlabelled))
-        found.append(Duel(ours.job.model, ours, best_unlabelled, best))
-    return tuple(sorted(found, key=lambda duel: (duel.model, duel.ours.job.defence)))
+        found.append(Duel(ground_of(ours), ours, best_unlabelled, best))
+    return tuple(sorted(found, key=lambda duel: (duel.ground, duel.ours.job.defence)))
 
 
-def by_network(records: Sequence[Record]) -> dict[str, tuple[Record, ...]]:
+def by_network(records: Sequence[Record]) -> dict[Ground, tuple[Record, ...]]:
     """Group the records of backdoored networks, best rating first."""
-    groups: dict[str, list[Record]] = {}
+    groups: dict[Ground, list[Record]] = {}
     for record in sorted(backdoored(records), key=lambda record: -rating(record)):
-        groups.setdefault(record.job.model, []).append(record)
-    return {model: tuple(groups[model]) for model in sorted(groups)}
+        groups.setdefault(ground_of(record), []).append(record)
+    return {ground: tuple(groups[ground]) for ground in sorted(groups)}
 
 
 def clean(records: Sequence[Record]) -> tuple[Record, ...]:
     """Keep those of clean networks as they are, by network and then from the least harm to the most."""
     kept = [record for record in records if record.attack is None and record.job.contamination is None]
-    return tuple(sorted(kept, key=lambda record: (record.job.model, -gain(record))))
+    return tuple(sorted(kept, key=lambda record: (ground_of(record), -gain(record))))
 
 
-def damaged(records: Sequence[Record]) -> dict[tuple[str, str], tuple[Record, ...]]:
+def damaged(records: Sequence[Record]) -> dict[tuple[Ground, str], tuple[Record, ...]]:
     """Group the records of clean networks under noise by (network, noise), best repair first."""
-    groups: dict[tuple[str, str], list[Record]] = {}
+    groups: dict[tuple[Ground, str], list[Record]] = {}
     for record in sorted(records, key=lambda record: -gain(record)):
         if record.attack is None and record.job.contamination is not None:
-            groups.setdefault((record.job.model, record.job.contamination), []).append(record)
+            groups.setdefault((ground_of(record), record.job.contamination), []).append(record)
     return {key: tuple(groups[key]) for key in sorted(groups)}
 
 
