@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import depurate
 from depurate.contamination import parse_noise
 from depurate.report.formats import percent
-from depurate.reproduce.cifar.images import read_cifar
+from depurate.reproduce.cifar.images import read_cifar, source_of
 from depurate.reproduce.cifar.layerwise import recover_layers
 from depurate.reproduce.cifar.networks import (
     ATTACKS,
@@ -58,6 +58,8 @@ class DamageCase:
         noise: A name of `NOISES`.
         recipe: How it is trained, as plain values; empty where it was given.
         given: Digest of the checkpoint; empty where it is trained.
+        anchor: Digest of the checkpoint of its initialisation; empty where it is trained.
+        data: Which images, by `source_of`.
         benign: Unlabelled test images that recovery sees.
         tested: Other test images that rates are measured on.
         seed: Of everything.
@@ -68,6 +70,8 @@ class DamageCase:
     noise: str
     recipe: str
     given: str
+    anchor: str
+    data: str
     benign: int
     tested: int
     seed: int
@@ -96,7 +100,8 @@ def run(places: Places, quick: bool, case: DamageCase) -> dict[str, Any]:
     images, labels = data.test_images[test], data.test_labels[test]
     damaged = _damaged(suspect.model, NOISES[case.noise], case.seed)
     rows = [
-        {"method": method, **_row(suspect, damaged, method, benign, images, labels)} for method in _METHODS
+        {"method": method, **_row(suspect, damaged, method, benign, images, labels, case.seed)}
+        for method in _METHODS
     ]
     return {"source": suspect.source, "data": data.source, "rows": rows}
 
@@ -108,7 +113,7 @@ def _suspect(places: Places, recipe: Recipe, case: DamageCase) -> tuple[Suspect,
     if files is not None:
         source = f"given, {digest(files[0])}"
         return read_network(files, case.network, case.attack, source), read_cifar(places.data, 0, testing)
-    kept = kept_files(places.kept, case.network, case.attack, recipe, case.seed)
+    kept = kept_files(places.kept, case.network, case.attack, recipe, case.seed, case.data)
     if kept is not None and kept[0].exists():
         source = trained_words(recipe)
         return read_network(kept, case.network, case.attack, source), read_cifar(places.data, 0, testing)
@@ -129,7 +134,13 @@ def _damaged(model: nn.Module, spec: str, seed: int) -> nn.Module:
 
 
 def _row(
-    suspect: Suspect, damaged: nn.Module, method: str, benign: Tensor, images: Tensor, labels: Tensor
+    suspect: Suspect,
+    damaged: nn.Module,
+    method: str,
+    benign: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    seed: int,
 ) -> dict[str, Any]:
     started, room, guarantee = time.perf_counter(), "", ""
     model = damaged
@@ -138,7 +149,7 @@ def _row(
         room = f"{spare} of {layers}"
     elif method != "received":
         way = "exact" if method == "cut" else "auto"
-        result = depurate.purify(damaged, benign, anchor=suspect.anchor, method=way)
+        result = depurate.purify(damaged, benign, anchor=suspect.anchor, method=way, seed=seed)
         model, guarantee = result.model, str(result.record.guarantee)
     seconds = time.perf_counter() - started
     kind, attack = suspect.kind, suspect.attack
@@ -162,7 +173,7 @@ def study(places: Places, *, quick: bool, seeds: int) -> Study:
     networks = ("lenet",) if quick else ("lenet", "resnet14")
     noises = ("none", "sparse") if quick else tuple(NOISES)
     benign, tested = (60, 200) if quick else (_BENIGN, _TESTED)
-    cases = []
+    cases, data = [], source_of(places.data)
     # Every network once before any of them again: several runs at a time then seldom train the same one.
     attacked = [("none", attack) for attack in (ATTACKS if not quick else ("clean", "badnets"))]
     for seed in range(seeds):
@@ -170,14 +181,15 @@ def study(places: Places, *, quick: bool, seeds: int) -> Study:
             for name in networks:
                 files = given_files(places.models, name, attack)
                 recipe = "" if files else str(asdict(recipe_of(name, quick=quick)))
-                given = digest(files[0]) if files else ""
-                cases.append(DamageCase(name, attack, noise, recipe, given, benign, tested, seed))
+                given, anchor = map(digest, files) if files else ("", "")
+                what = name, attack, noise, recipe, given, anchor, data
+                cases.append(DamageCase(*what, benign, tested, seed))
     question = (
         "Multi-layer networks under natural noise and with backdoors. What does the paper's layer-wise l1 recovery do "
         "as it is written, what does it do on a span cut off at 99 % of the energy, and what does auto do?"
     )
     measure = partial(run, places, quick)
-    return Study("cifar10", "Deep networks", question, 2, tuple(cases), measure, draw, tabulate)
+    return Study("cifar10", "Deep networks", question, 3, tuple(cases), measure, draw, tabulate)
 
 
 def _effectiveness(before: dict[str, Any], after: dict[str, Any]) -> float | None:

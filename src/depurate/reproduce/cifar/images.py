@@ -7,8 +7,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from depurate.checkpoints import read_labelled
+from depurate.checkpoints import file_sha256, read_labelled
 from depurate.zoo import Data, read_data
+
+
+def source_of(folder: Path) -> str:
+    """Name the files that images come from, so that a run on others is not taken for one on these.
+
+    Args:
+        folder: As for `read_cifar`.
+
+    Returns:
+        The first digits of the SHA-256 of both archives, or `original` where torchvision is to read: it takes no other
+        files than the original ones.
+
+    Raises:
+        InputError: An archive cannot be read.
+    """
+    archives = _archives(folder)
+    return " ".join(file_sha256(archive)[:16] for archive in archives) if archives else "original"
 
 
 def read_cifar(folder: Path, training: int | None, testing: int) -> Data:
@@ -22,14 +39,20 @@ def read_cifar(folder: Path, training: int | None, testing: int) -> Data:
     Raises:
         InputError: They are not there.
     """
-    archives = [folder / "cifar10" / f"{split}.zip" for split in ("train", "test")]
-    if not all(archive.exists() for archive in archives):
+    archives = _archives(folder)
+    if not archives:
         whole = read_data("cifar10", folder)
         tests = whole.test_images[:testing], whole.test_labels[:testing]
         return Data(whole.name, whole.images[:training], whole.labels[:training], *tests, whole.source)
     test = _sample(archives[1], testing)
     train = (test[0][:0], test[1][:0]) if training == 0 else _sample(archives[0], training)
     return Data("cifar10", *train, *test, "CIFAR-10 (pictures in class folders)")
+
+
+def _archives(folder: Path) -> tuple[Path, ...]:
+    """Pictures to train and to test on in class folders, or nothing where not both are there."""
+    archives = tuple(folder / "cifar10" / f"{split}.zip" for split in ("train", "test"))
+    return archives if all(archive.exists() for archive in archives) else ()
 
 
 def _sample(archive: Path, count: int | None) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import nn
 
-from depurate.checkpoints import load_state, read_checkpoint
+from depurate.checkpoints import file_sha256, load_state, read_checkpoint
 from depurate.contamination.attacks import Attack, parse_attack
 from depurate.errors import InputError
 from depurate.zoo import Data, Network, Order, Recipe, make_entry, network
@@ -71,14 +71,13 @@ def given_files(models: Path | None, name: str, attack: str) -> tuple[Path, Path
 
 
 def kept_files(
-    folder: Path | None, name: str, attack: str, recipe: Recipe, seed: int
+    folder: Path | None, name: str, attack: str, recipe: Recipe, seed: int, data: str
 ) -> tuple[Path, Path] | None:
-    """Where a network trained here and its initialisation are kept; the names change with how it is trained."""
+    """Where a network trained here and its initialisation are kept; the names change with how and on what it is."""
     if folder is None:
         return None
-    trained = (
-        f"{name}-{attack}-{hashlib.sha256(f'{recipe} {ATTACKS[attack]} {seed}'.encode()).hexdigest()[:16]}"
-    )
+    made_of = f"{recipe} {ATTACKS[attack]} {seed} {data}"
+    trained = f"{name}-{attack}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
     return folder / f"{trained}.safetensors", folder / f"{trained}-init.safetensors"
 
 
@@ -101,7 +100,7 @@ def keep(suspect: Suspect, files: tuple[Path, Path]) -> None:
 
 def digest(path: Path) -> str:
     """SHA-256 of a file, its first 16 digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return file_sha256(path)[:16]
 
 
 def read_network(files: tuple[Path, Path], name: str, attack: str, source: str) -> Suspect:
