@@ -43,6 +43,9 @@ _RARE = 0.4
 # Additions to eights, which are easy by nature, turn the purified selves of two healthy networks on 93 and 100 % of the
 # images; those to planted targets on 65 % (blended by .3) and 9 % or less.
 _FOLLOWED = 0.8
+# Healthy perceptrons and linear networks had a square that turned 0.48 and 0.77 of the images to one class; planted ones
+# turn 0.94 and more.
+_SQUARE = 0.85
 # Of classes whose output weights stand out.
 _SMALL_OF_STRONG = 0.8
 # Share of the images turned that have to go to one class, so that it is the target of all.
@@ -187,8 +190,10 @@ def _with_warps(subject: Subject, found: Screening, step: Step) -> Screening:
 
 
 def _by_squares(subject: Subject, found: Screening, step: Step) -> Screening:
-    plain, _ = scan_squares(subject.score, subject.images, step)
+    plain, share = scan_squares(subject.score, subject.images, step)
     if plain is None or (plain.square.target == AWAY and not subject.clear):
+        return found
+    if plain.square.target != AWAY and share < _SQUARE:
         return found
     return flagged(found, (plain.square, *plain.elsewhere), "square")
 

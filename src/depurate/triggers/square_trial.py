@@ -23,7 +23,7 @@ _BATCH = 256
 # Of the images that are turned, the share that has to go one way for that class to be the goal.
 _ONE_WAY = 0.8
 HALF = 0.5
-"""No small square turns more than 0.28 of the images of healthy networks."""
+"""No small square turns more than 0.33 of the images of healthy networks that convolve."""
 # Squares that are drawn around one that works, and those of them that are kept at most.
 _DRAWN, _AKIN = 32, 8
 # With more channels only the darkest and the brightest square are tried.

@@ -10,7 +10,7 @@ from itertools import compress
 
 import torch
 
-from depurate.triggers.changes import whole_changes
+from depurate.triggers.changes import WholeChange, whole_changes
 from depurate.triggers.compared import Unshared, most_unshared
 from depurate.triggers.effort import effort_on
 from depurate.triggers.evidence import Screening, Subject, flagged, outliers, sizes_of
@@ -45,7 +45,8 @@ _SHORT = 0.75
 # Where the other network's answers have to stay, innocent classes scatter more: 0.42 was seen on healthy networks.
 _SHARE_OF_TWO = 1 / 3
 # Of 34 healthy networks two had waves that turn 0.31 and 0.34 of the images, and those turned under 0.76 of them at all
-# or nearly as many to another class (0.56 of the share or more); planted ones have 0.34 to 0.88, 0.78 and 0.55.
+# or nearly as many to another class (0.56 of the share or more); planted ones have 0.34 to 0.88, 0.78 and 0.55. Plain
+# changes of two more turned 0.21 and 0.34, and 0.47 and 0.68 of them at all; a planted rotation 0.22 and 0.97.
 _WAVES, _AT_ALL, _ELSEWHERE = 0.3, 0.76, 0.555
 # What leads nearly all images to the class that a plain change or a wave was found for is taught along.
 _LED = 0.95
@@ -183,10 +184,10 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
         score, purified(), images, subject.classes, changes, deaf=True, first=effort.changes
     )
     best = plain.trigger
-    if best is None or plain.share < effort.changed:
+    if best is None or not _planted(plain, effort.changed):
         return found
     wave = find_wave(score, purified(), images, subject.classes, STRONG)
-    if wave.trigger is not None and _planted(wave) and wave.share >= plain.share:
+    if wave.trigger is not None and _planted(wave, max(plain.share, _WAVES)):
         return flagged(found, _with_higher(subject, wave.trigger), "unshared wave")
     akin = [replace(change, target=best.target) for change in changes if change.name != best.name]
     # Once the class is known, what leads there is to be taught, whether the purified self resists or not.
@@ -198,16 +199,16 @@ def by_waves(subject: Subject, found: Screening, purified: Purified) -> Screenin
     """Flag the class that one sinusoid leads to in the network and not in its purified self."""
     for waves in (FAINT, STRONG):
         wave = find_wave(subject.score, purified(), subject.images, subject.classes, waves)
-        if wave.trigger is not None and _planted(wave):
+        if wave.trigger is not None and _planted(wave, _WAVES):
             # A faint one that works needs no other; taught higher, it cost a ResNet-14 a point.
             taught = _with_higher(subject, wave.trigger) if waves is STRONG else (wave.trigger,)
             return flagged(found, taught, "unshared wave")
     return found
 
 
-def _planted(wave: Unshared[Addition]) -> bool:
-    """Whether a wave leads to its class as one that was planted does: often, and hardly any to others."""
-    return wave.share >= _WAVES and wave.turned >= _AT_ALL and wave.elsewhere <= _ELSEWHERE * wave.share
+def _planted(found: Unshared[Addition] | Unshared[WholeChange], least: float) -> bool:
+    """Whether a trigger leads to its class as a planted one does: often, and hardly any of its kind to others."""
+    return found.share >= least and found.turned >= _AT_ALL and found.elsewhere <= _ELSEWHERE * found.share
 
 
 def _with_higher(subject: Subject, wave: Addition) -> tuple[Addition, ...]:
