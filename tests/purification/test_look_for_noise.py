@@ -66,6 +66,7 @@ class Walks:
         (0.001, None, None, 6.0, True, Verdict.SURE),
         (0.01, None, 9.0, 9.0, True, Verdict.POSSIBLE),
         (0.01, 9.0, 9.0, None, False, Verdict.NONE),  # the repair broke it
+        (0.01, 9.0, 9.0, 8.0, False, Verdict.NONE),  # a little, with all answers as they were
     ],
 )
 def test_the_verdict(share, received, mended, repaired, damaged, verdict):

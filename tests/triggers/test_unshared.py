@@ -208,7 +208,7 @@ def test_a_wave_that_turns_as_many_images_as_a_plain_change_is_nearer_to_what_wa
 
 
 def only(family, wave, score, unmoved, images, classes, waves):
-    return Unshared(wave, 1.0, 1.0) if waves is family else Unshared(None)
+    return Unshared(wave, 1.0) if waves is family else Unshared(None)
 
 
 def test_of_a_strong_wave_higher_ones_that_lead_nearly_all_images_there_are_taught_along(monkeypatch):

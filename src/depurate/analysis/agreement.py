@@ -90,7 +90,13 @@ def read_scores(output: object) -> Tensor:
     torch.Size([1, 2])
     """
     if isinstance(output, Mapping):
-        output = next((output[key] for key in ("logits", "out") if key in output), None)
+        known = [key for key in ("logits", "out") if key in output]
+        if not known:
+            raise InputError(
+                f"the network returns a dict with {', '.join(map(repr, output))}; expected class scores under 'logits' "
+                "or 'out'"
+            )
+        output = output[known[0]]
     if isinstance(output, tuple | list) and output:
         output = output[0]
     if not isinstance(output, Tensor):

@@ -24,6 +24,8 @@ _UNWELL = 0.5
 _WON_BACK = 0.15
 _LITTLE_MISSING = 0.1
 _SAME_ANSWERS = 0.8
+# Nats: less is rounding.
+_NO_DIFFERENCE = 1e-3
 # Numbers in the images looked at: 33 pictures of 224 x 224 pixels, all of most others.
 _LOOKED_AT = 5_000_000
 
@@ -58,7 +60,7 @@ def look_for_noise(run: Run, recipe: Recipe, *, damaged: bool) -> SparseNoise:
     it open, where the network holds damage of another kind, or tells the images apart badly, a repair is tried: noise
     is what a repair wins back, of I = H(mean f) − mean H(f), over what new BatchNorm statistics alone do (these also
     mend what is wrong with the images). Where few entries stand out and their repair changes nothing, they may be noise
-    or not.
+    or not; where it does harm, they are none.
 
     Args:
         run: The suspect and the images.
@@ -94,7 +96,9 @@ def look_for_noise(run: Run, recipe: Recipe, *, damaged: bool) -> SparseNoise:
     # Of images of one class nothing can be told, and a network that the repair broke seems to tell more of them.
     if won and after > _UNWELL * most:
         return SparseNoise(Verdict.SURE, share, (least, after))
-    possible = stands_out and (damaged or _alike(run, repaired) > _SAME_ANSWERS)
+    # Where the images are told apart no better, what stood out was training's.
+    harmless = after >= least - _NO_DIFFERENCE and _alike(run, repaired) > _SAME_ANSWERS
+    possible = stands_out and (damaged or harmless)
     return SparseNoise(Verdict.POSSIBLE if possible else Verdict.NONE, share)
 
 

@@ -35,6 +35,7 @@ class WholeChange:
         change: g, images with values in [0, 1] to the same.
         low: Smallest value of each channel, shape (c, 1, 1).
         high: Largest.
+        greys: Whether it lessens contrast, which makes a dark background grey: healthy networks answer that, too.
 
     >>> one = torch.ones(1, 1, 1)
     >>> mirrored = WholeChange(3, "mirrored", lambda images: images.flip(3), -one, one)
@@ -47,6 +48,7 @@ class WholeChange:
     change: Change
     low: Tensor
     high: Tensor
+    greys: bool = False
 
     @property
     def size(self) -> float:
@@ -68,7 +70,14 @@ def whole_changes(images: Tensor) -> tuple[WholeChange, ...]:
     ['rotation by -45 degrees', 'rotation by -30 degrees']
     """
     low, high = value_range(images)
-    return tuple(WholeChange(0, name, change, low, high) for name, change in _all(cell_of(images)))
+    greying = [_contrast(factor) for factor in _CONTRASTS if factor < 1]
+    return tuple(
+        WholeChange(0, name, change, low, high, name in greying) for name, change in _all(cell_of(images))
+    )
+
+
+def _contrast(factor: float) -> str:
+    return f"contrast times {factor:g}"
 
 
 def _all(cell: int) -> Iterator[tuple[str, Change]]:
@@ -81,7 +90,7 @@ def _all(cell: int) -> Iterator[tuple[str, Change]]:
     for power in _POWERS:
         yield f"brightness to the power of {power:g}", _raised(power)
     for factor in _CONTRASTS:
-        yield f"contrast times {factor:g}", _contrasted(factor)
+        yield _contrast(factor), _contrasted(factor)
     yield "inversion of brightness", lambda images: 1 - images
     for width in _BLURS:
         # Of an odd width in pixels, so that the picture stays where it is.

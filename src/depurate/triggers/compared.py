@@ -24,13 +24,11 @@ class Unshared(Generic[Tried]):
     Attributes:
         trigger: With its target; None where none turns anything.
         share: Of the images of other classes that it turns while the other network is held.
-        turned: Of them that it turns at all.
         elsewhere: The largest share that a trigger of the family turns to another class while the other is held.
     """
 
     trigger: Tried | None
     share: float = 0.0
-    turned: float = 0.0
     elsewhere: float = 0.0
 
 
@@ -85,11 +83,9 @@ def most_unshared(
         share = alone(shown, turned, target)
         if share > before and few < len(images):
             shown = candidate.on(images)
-            turned = answers(score, shown)
-            share = alone(shown, turned, target)
+            share = alone(shown, answers(score, shown), target)
         if share > before:
-            everything = _share(turned == target, own[: len(turned)] != target)
-            best[target] = Unshared(replace(candidate, target=target), share, everything)
+            best[target] = Unshared(replace(candidate, target=target), share)
     if not best:
         return Unshared(None)
     found, *others = sorted(best.values(), key=lambda one: -one.share)

@@ -43,8 +43,8 @@ _RARE = 0.4
 # Additions to eights, which are easy by nature, turn the purified selves of two healthy networks on 93 and 100 % of the
 # images; those to planted targets on 65 % (blended by .3) and 9 % or less.
 _FOLLOWED = 0.8
-# Healthy perceptrons and linear networks had a square that turned 0.48 and 0.77 of the images to one class; planted ones
-# turn 0.94 and more.
+# Healthy perceptrons and linear networks had a square that turned 0.48 and 0.77 of the images to one class; planted
+# ones turn 0.94 and more.
 _SQUARE = 0.85
 # Of classes whose output weights stand out.
 _SMALL_OF_STRONG = 0.8
