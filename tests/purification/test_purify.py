@@ -279,7 +279,6 @@ def test_exact_recovery_is_not_lost_to_holding_images_back():
     assert result.layers[0].contaminated == int(hits.sum())
     torch.testing.assert_close(result.model[0].weight, clean[0].weight, atol=1e-4, rtol=1e-4)
     assert result.record.trials == ()
-    assert "purifying" in said
     assert not any("strength" in step for step in said)
     assert result.record.agreement is None
 
