@@ -65,7 +65,7 @@ def test_scores_are_found_in_what_networks_return(wrap):
 @pytest.mark.parametrize(
     ("wrap", "message"),
     [
-        (lambda x: {"features": x}, "NoneType; expected a tensor"),
+        (lambda x: {"features": x}, "a dict with 'features'; expected class scores under"),
         (lambda x: "cat", "str; expected a tensor"),
         (lambda x: (), "tuple; expected a tensor"),
         (lambda x: x[:, :1], r"\(1,\) an image"),
