@@ -81,7 +81,7 @@ def test_long_spectrum_counts_directions_not_bins() -> None:
 
 def test_histogram_words_hold_the_numbers() -> None:
     (panel,) = residual_histograms([layer(residuals=Histogram((0.01, 0.1, 1.0), (3, 40), 1200))]).panels
-    assert panel.words == "conv1: 43 entries changed, 1,200 not; most changes lie between 0.1 and 1."
+    assert panel.words == "conv1: 43 entries changed, 1,200 not; the fullest bin, 0.1 to 1, holds 40."
 
 
 @pytest.mark.parametrize("centre", [3.0, 0.01, 1e-7, 4e30])

@@ -173,8 +173,8 @@ def residual_panel(layer: LayerRecord, taken: Histogram, key: str) -> Panel:
     peak = max(filled, key=taken.counts.__getitem__)
     words = (
         f"{shorten(layer.name, 60)}: {plural(sum(taken.counts), 'entry', 'entries')} changed, "
-        f"{count(taken.zeros)} not; most changes lie between {scientific(taken.edges[peak])} and "
-        f"{scientific(taken.edges[peak + 1])}."
+        f"{count(taken.zeros)} not; the fullest bin, {scientific(taken.edges[peak])} to "
+        f"{scientific(taken.edges[peak + 1])}, holds {count(taken.counts[peak])}."
     )
     return panel(figure, key, words)
 
