@@ -49,15 +49,12 @@ def with_mended(
     Returns:
         New records.
     """
-
-    def statistics(network: nn.Module, name: str) -> Tensor:
-        return read_statistics(network.get_submodule(name))
-
     return tuple(
         _mended(
             layer,
             mended[layer.name],
-            moved_by(statistics(received, layer.name), statistics(purified, layer.name)),
+            received.get_submodule(layer.name),
+            purified.get_submodule(layer.name),
         )
         if layer.name in mended
         else layer
@@ -110,7 +107,7 @@ def _after_repair(
     )
 
 
-def _mended(record: LayerRecord, mask: Tensor, moved: float) -> LayerRecord:
+def _mended(record: LayerRecord, mask: Tensor, received: nn.Module, purified: nn.Module) -> LayerRecord:
     hit, size = int(mask.sum()), mask.numel()
     note = f"{hit:,} of {size:,} running statistics contradict the benign images: estimated anew on these"
     if record.method == "none":
@@ -119,7 +116,7 @@ def _mended(record: LayerRecord, mask: Tensor, moved: float) -> LayerRecord:
         record,
         method="statistics",
         contaminated=max(hit, record.contaminated),
-        moved=moved,
+        moved=moved_by(read_statistics(received), read_statistics(purified)),
         guarantee=Guarantee.APPROXIMATE,
         notes=(note, *record.notes),
     )

@@ -15,6 +15,7 @@ from depurate.analysis import TensorFinding
 from depurate.checkpoints.quoting import quote
 from depurate.purification import Progress as Report
 from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord
+from depurate.report.counting import has_kernels
 from depurate.report.formats import plural
 
 _ROWS = 30
@@ -51,7 +52,7 @@ def progress_bars(console: Console) -> Iterator[Report]:
 
 def layer_table(layers: Sequence[LayerRecord]) -> Table:
     """Lay out what happened to each layer; BatchNorm statistics and rows past 30 are left to the report."""
-    weighted = [layer for layer in layers if layer.patches]
+    weighted = [layer for layer in layers if has_kernels(layer)]
     shown = sorted(weighted, key=lambda layer: -layer.moved)[:_ROWS]
     less, normed = len(weighted) - len(shown), len(layers) - len(weighted)
     left_out = [f"{plural(less, 'layer')} that moved less"] * (less > 0)

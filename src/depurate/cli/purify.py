@@ -31,6 +31,7 @@ from depurate.devices import device_named
 from depurate.errors import InputError
 from depurate.purification import PurifyResult, purify, rounding_of
 from depurate.recovery import Guarantee
+from depurate.report.formats import plural
 from depurate.text_files import write_text
 
 
@@ -100,8 +101,10 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
             rounding=rounding_of(suspect.weights.values()),
         )
     if skipped:
-        said = f"{len(skipped)} {'image was' if len(skipped) == 1 else 'images were'} unreadable and skipped, first "
-        told_of = replace(result.record, warnings=(*result.record.warnings, f"{said}{skipped[0]}"))
+        said = (
+            f"{plural(len(skipped), 'image was', 'images were')} unreadable and skipped, first {skipped[0]}"
+        )
+        told_of = replace(result.record, warnings=(*result.record.warnings, said))
         result = replace(result, record=told_of)
     _write(result, target, outputs, suspect, _provenance(settings, suspect, anchor, source))
     console = Console()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from depurate.purification.listing import first_names
 from depurate.purification.noise import shows_noise
 from depurate.purification.plain import reached_after
 from depurate.purification.run import Finished, Run
@@ -38,13 +39,13 @@ def without_doubtful(run: Run, recipe: Recipe, done: Finished) -> tuple[Finished
         return done, ()
     statistics = contradicted(done.purified, run.sites, run.benign.all())
     doubtful = {name: int(mask.sum()) for name, mask in statistics.items()}
-    said = (_STATISTICS.format(hit=sum(doubtful.values()), names=_first(doubtful)),) if doubtful else ()
+    said = (_STATISTICS.format(hit=sum(doubtful.values()), names=first_names(doubtful)),) if doubtful else ()
     # Where weights show sparse noise, scales and shifts may share it.
     if recipe.method == "exact" and shows_noise(run):
         repairs = repair_scales(run.suspect, run.anchor)
         scales = {name: int(repair.hits.sum()) for name, repair in repairs.items() if repair.hits.any()}
         if scales:
-            said = (*said, _SCALES.format(hit=sum(scales.values()), names=_first(scales)))
+            said = (*said, _SCALES.format(hit=sum(scales.values()), names=first_names(scales)))
         doubtful |= scales
     behind = reached_after(run.suspect, run.benign.images[:2], doubtful, run.sites)
     if not any(layer.certified for layer in done.layers if layer.name in behind):
@@ -58,7 +59,3 @@ def guessed_behind(run: Run, done: Finished) -> frozenset[str]:
     estimated = [layer.name for layer in done.layers if layer.guarantee not in _AS_TRAINED]
     modules = {*estimated, *(scale.name.rpartition(".")[0] for scale in done.scales)}
     return reached_after(done.purified, run.benign.images[:2], modules, run.sites) if modules else frozenset()
-
-
-def _first(names: dict[str, int]) -> str:
-    return ", ".join([*names][:3]) + (", ..." if len(names) > 3 else "")

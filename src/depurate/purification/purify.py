@@ -19,6 +19,7 @@ from depurate.purification.copies import like_the_original, rounding_of
 from depurate.purification.distillation import Distillation
 from depurate.purification.doubts import without_doubtful
 from depurate.purification.findings import record_search
+from depurate.purification.listing import first_names
 from depurate.purification.plain import uncovered
 from depurate.purification.plan import Plan, finish, make_plan
 from depurate.purification.prepared import prepare
@@ -149,8 +150,8 @@ def purify(
 def _of_mended(mended: Mapping[str, Tensor]) -> tuple[str, ...]:
     if not mended:
         return ()
-    names = ", ".join([*mended][:3]) + (", ..." if len(mended) > 3 else "")
-    return (_MENDED.format(hit=sum(int(mask.sum()) for mask in mended.values()), names=names),)
+    hit = sum(int(mask.sum()) for mask in mended.values())
+    return (_MENDED.format(hit=hit, names=first_names(mended)),)
 
 
 def _check(method: str, strength: float | None, *, distil: bool) -> None:

@@ -22,6 +22,7 @@ from depurate.analysis import (
 from depurate.purification.images import Benign
 from depurate.purification.latest import Latest
 from depurate.purification.lessons import counter_lesson
+from depurate.purification.listing import first_names
 from depurate.purification.plain import reached_after
 from depurate.recovery import (
     Agreement,
@@ -90,7 +91,7 @@ class Finished:
         """What the account of layers leaves out, in words."""
         if not self.scales:
             return ()
-        names = ", ".join(scale.name for scale in self.scales[:3]) + (", ..." if len(self.scales) > 3 else "")
+        names = first_names(scale.name for scale in self.scales)
         found, size = (sum(counts) for counts in zip(*((s.hit, s.entries) for s in self.scales), strict=True))
         return (_SCALES.format(found=found, size=size, names=names),)
 

@@ -10,8 +10,8 @@ from itertools import compress
 
 import torch
 
-from depurate.triggers.changes import WholeChange, whole_changes
-from depurate.triggers.compared import Unshared, most_unshared
+from depurate.triggers.changes import whole_changes
+from depurate.triggers.compared import Tried, Unshared, most_unshared
 from depurate.triggers.effort import effort_on
 from depurate.triggers.evidence import Screening, Subject, flagged, outliers, sizes_of
 from depurate.triggers.forms import Addition, Trigger
@@ -185,14 +185,15 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
         plain = most_unshared(
             score, purified(), images, subject.classes, family, deaf=True, first=effort.changes
         )
-        if _planted(plain, least):
+        best = _planted(plain, least)
+        if best is not None:
             break
-    best = plain.trigger
-    if best is None or not _planted(plain, least):
+    else:
         return found
-    wave = find_wave(score, purified(), images, subject.classes, STRONG)
-    if wave.trigger is not None and _planted(wave, max(plain.share, _WAVES)):
-        return flagged(found, _with_higher(subject, wave.trigger), "unshared wave")
+    waves = find_wave(score, purified(), images, subject.classes, STRONG)
+    wave = _planted(waves, max(plain.share, _WAVES))
+    if wave is not None:
+        return flagged(found, _with_higher(subject, wave), "unshared wave")
     akin = [replace(change, target=best.target) for change in changes if change.name != best.name]
     # Once the class is known, what leads there is to be taught, whether the purified self resists or not.
     also = compress(akin, (other >= _LED for other in success(score, images, akin)))
@@ -202,17 +203,19 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
 def by_waves(subject: Subject, found: Screening, purified: Purified) -> Screening:
     """Flag the class that one sinusoid leads to in the network and not in its purified self."""
     for waves in (FAINT, STRONG):
-        wave = find_wave(subject.score, purified(), subject.images, subject.classes, waves)
-        if wave.trigger is not None and _planted(wave, _WAVES):
+        best = find_wave(subject.score, purified(), subject.images, subject.classes, waves)
+        wave = _planted(best, _WAVES)
+        if wave is not None:
             # A faint one that works needs no other; taught higher, it cost a ResNet-14 a point.
-            taught = _with_higher(subject, wave.trigger) if waves is STRONG else (wave.trigger,)
+            taught = _with_higher(subject, wave) if waves is STRONG else (wave,)
             return flagged(found, taught, "unshared wave")
     return found
 
 
-def _planted(found: Unshared[Addition] | Unshared[WholeChange], least: float) -> bool:
-    """Whether a trigger leads to its class as a planted one does: often, and hardly any of its kind to others."""
-    return found.share >= least and found.elsewhere <= _ELSEWHERE * found.share
+def _planted(found: Unshared[Tried], least: float) -> Tried | None:
+    """The trigger, if it leads to its class as a planted one does: often, and hardly any of its kind to others."""
+    alone = found.share >= least and found.elsewhere <= _ELSEWHERE * found.share
+    return found.trigger if alone else None
 
 
 def _with_higher(subject: Subject, wave: Addition) -> tuple[Addition, ...]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from depurate.checkpoints import file_sha256, read_labelled
+from depurate.checkpoints import read_labelled
+from depurate.reproduce.cifar.networks import digest
 from depurate.zoo import Data, read_data
 
 
@@ -25,7 +26,7 @@ def source_of(folder: Path) -> str:
         InputError: An archive cannot be read.
     """
     archives = _archives(folder)
-    return " ".join(file_sha256(archive)[:16] for archive in archives) if archives else "original"
+    return " ".join(digest(archive) for archive in archives) if archives else "original"
 
 
 def read_cifar(folder: Path, training: int | None, testing: int) -> Data:
