@@ -1,5 +1,7 @@
 """A start only saves time: whatever is given, the optimum and its proof are those found without."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,26 @@ def test_trimming_alone_leaves_no_target_out_for_its_start():
     assert bool(lad(design, targets, method="trimming", start=generic).certified.all())
 
 
+@pytest.mark.parametrize("shape", [(20, 4), (100, 20), (100, 40), (100, 90)])
+@pytest.mark.parametrize("method", ["auto", "interior"])
+@pytest.mark.parametrize("size", [1e60, 1e300])
+def test_coefficients_out_of_all_proportion_are_not_believed(shape, method, size):
+    design, _, targets = sparse_noise(*shape, 4, 1.0)
+    before = lad(design, targets)
+    solution = lad(design, targets, start=size * before.coefficients, method=method)
+    assert bool(solution.certified.all())
+    torch.testing.assert_close(solution.objective, before.objective, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e40])
+def test_duals_out_of_their_box_do_no_harm(wrong):
+    design, _, targets = sparse_noise(100, 90, 4, 1.0)
+    before = lad(design, targets)
+    for method in ("descent", "interior", "complement"):
+        start = replace(before, dual=before.dual + wrong)
+        _same(lad(design, targets, method=method, start=start), before)
+
+
 def test_one_target_starts_from_one():
     design, _, targets = sparse_noise(80, 30, 1, 1.0)
     before = lad(design, targets[:, 0])
@@ -108,6 +130,11 @@ def test_the_start_is_not_touched():
         (torch.ones(2), {"ridge": 1.0}, "start: not together"),
         (torch.ones(2), {"extra": torch.ones(4, 1, 1)}, "start: not together"),
         (lad(torch.ones(5, 2), torch.ones(5)), {}, "start: residuals of 5 rows; expected 4"),
+        (
+            replace(lad(torch.ones(4, 2), torch.ones(4)), dual=torch.ones(4, 3)),
+            {},
+            r"start: residuals \(4, 1\), dual \(4, 3\)",
+        ),
     ],
 )
 def test_bad_starts_are_named(start, options, message):

@@ -170,7 +170,10 @@ def solve_interior(
         lambda part, zero, point: polish(part, zero, point.coefficients, point.dual, table),
         lambda part, point: point.coefficients,
     )
-    first = None if start is None else polish(problem, start.zero, start.coefficients, start.dual, table)
+    first = None
+    if start is not None:
+        # Not from its coefficients: where they are far off, three refinements would not make up for it.
+        first = polish(problem, start.zero, problem.adjoint(problem.targets), start.dual, table)
     return follow(problem, first, interior_start, path, tolerance, max_iterations)
 
 

@@ -10,6 +10,10 @@ from torch import Tensor
 from depurate.solver._gram import weighted_gram
 from depurate.solver._masks import largest
 
+# Coefficients count as this many times as long as the target at most: an optimum has none longer than twice the
+# target's 1-norm where boxes are even, and a point that ran away must not find all residuals small beside itself.
+_FAR = 1e4
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -138,6 +142,7 @@ class Problem:
         """Give the size below which a residual is a rounding error, shape (p, d)."""
         rank = self.basis.shape[1]
         size = torch.linalg.vector_norm(coefficients[:, :rank], dim=1)
+        size = size.minimum(_FAR * torch.linalg.vector_norm(self.targets, dim=1))
         level = torch.addcmul(self.targets.abs(), size[:, None], self.lengths)
         if self.own is not None:
             level = level + (coefficients[:, rank:, None] * self.own).abs().sum(1)

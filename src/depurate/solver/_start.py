@@ -79,7 +79,13 @@ def read_start(start: Solution | Tensor, design: Tensor, setup: Setup, flat: boo
         if was.shape[0] != design.shape[0]:
             raise InputError(f"start: residuals of {was.shape[0]} rows; expected {design.shape[0]}")
         zero = (was == 0).T
-        dual = (start.dual[:, None] if start.dual.ndim == 1 else start.dual).T.to(torch.float64)
+        given_dual = start.dual[:, None] if start.dual.ndim == 1 else start.dual
+        if was.shape != given_dual.shape or was.shape[1] != shape[1]:
+            raise InputError(
+                f"start: residuals {tuple(was.shape)}, dual {tuple(given_dual.shape)}; not of one solution"
+            )
+        dual = given_dual.T.to(torch.float64).nan_to_num()
+        dual = torch.minimum(torch.maximum(dual, -problem.lower), problem.upper)
         generic = zero.sum(1) <= problem.size
     # Rows that are not known to be zero are ranked behind those that are.
     score = score.masked_fill(zero, -1.0)
