@@ -9,7 +9,7 @@ from depurate.solver._boxed import boxed_dual
 from depurate.solver._certificate import Certificate, certify, strictly_convex
 from depurate.solver._problem import Problem
 from depurate.solver._setup import Setup
-from depurate.solver._solution import Solution, Status
+from depurate.solver._solution import Solution, status_of
 from depurate.solver._vertex import Candidate
 
 _BLOCK = 128
@@ -41,10 +41,6 @@ def assemble(
         )
         unique[rows] = (proof.gap <= tolerance) & sure
         del proof, sure
-    state = tuple(
-        Status.CERTIFIED if certain else Status.OPTIMAL if good else Status.INEXACT
-        for certain, good in zip(unique.tolist(), (gap <= tolerance).tolist(), strict=True)
-    )
     coefficients, own = setup.coefficients(found.coefficients)
     return Solution(
         coefficients=coefficients.T,
@@ -52,13 +48,13 @@ def assemble(
         fitted=problem.targets.T,
         residuals=found.residuals.T,
         dual=found.dual.T,
-        objective=objective * setup.size[:, 0],
+        objective=setup.losses(objective),
         gap=gap,
         margin=margin,
         unique=unique,
         zeros=zeros,
         certified=unique,
-        status=state,
+        status=status_of(unique, (gap <= tolerance).tolist()),
         iterations=found.iterations,
         weights=None if weights is None else weights.T,
         rank=setup.basis.rank,
@@ -88,7 +84,7 @@ def _certify_block(
     if huge.numel():
         exact = residuals[huge] == 0
         fitted[huge] = torch.where(exact, part.targets[huge], part.take(huge).fit(coefficients[huge]))
-    found.dual[rows] = proof.dual
+    found.dual[rows] = proof.dual if setup.weight is None else proof.dual * setup.weight[rows]
     problem.targets[rows] = fitted.mul_(size)
     found.residuals[rows] = residuals.mul_(size)
     return proof, sure

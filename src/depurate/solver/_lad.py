@@ -13,7 +13,8 @@ from depurate.solver._assemble import assemble
 from depurate.solver._setup import ROUNDING, TOLERANCE, Options, check, set_up
 from depurate.solver._solution import Solution
 from depurate.solver._solve import METHODS, reweigh, solve, weighted
-from depurate.solver._start import read_start
+from depurate.solver._start import check_start, read_start
+from depurate.solver._weightless import Job, solve_weighted_rows
 
 
 def lad(
@@ -50,7 +51,8 @@ def lad(
             columns as rows) or `interior`.
         quantile: The conditional quantile that is fitted, between 0 and 1; the objective is twice the pinball
             loss, so that 1/2 is ‖·‖₁.
-        weights: w, shape (d,) or (d, p), nonnegative; below 1e-12 of a target's largest they count as that.
+        weights: w, shape (d,) or (d, p), nonnegative. A target is solved without its rows of weight zero; other weights
+            below 1e-12 of its largest count as that.
         huber: δ ≥ 0 in units of the targets: the loss of |e| ≤ δ is e²/(2δ), beyond it |e| − δ/2.
             With a quantile q it turns at 2qδ above zero and 2(1 − q)δ below.
         ridge: Strength of the squared penalty on the coefficients.
@@ -84,22 +86,29 @@ def lad(
     check(design, targets, options)
     _check_method(method, options, reweight, start is not None)
     tolerance = TOLERANCE[design.dtype] if tolerance is None else tolerance
-    setup = set_up(
+    flat = targets.ndim == 1
+    job = Job(
         design,
-        targets[:, None] if targets.ndim == 1 else targets,
+        targets[:, None] if flat else targets,
         options,
         _levels(rounding, design, targets),
+        None if start is None else check_start(start, design, targets),
     )
-    problem, last = setup.problem, None
-    begin = None if start is None else read_start(start, design, setup, targets.ndim == 1)
-    found = solve(problem, method, tolerance / 10, max_iterations, begin)
-    if reweight:
-        last, found = reweigh(problem, found, reweight, method, tolerance / 10, max_iterations)
-        problem = weighted(problem, last)
+
+    def run(job: Job) -> Solution:
+        setup = set_up(job.design, job.targets, job.options, job.rounding)
+        problem, last = setup.problem, None
+        begin = None if job.start is None else read_start(job.start, job.design, setup)
+        found = solve(problem, method, tolerance / 10, max_iterations, begin)
+        if reweight:
+            last, found = reweigh(problem, found, reweight, method, tolerance / 10, max_iterations)
+            problem = weighted(problem, last)
+        return assemble(setup, problem, found, last, tolerance, method)
+
+    solution = solve_weighted_rows(job, run)
     if progress is not None:
-        progress(problem.targets.shape[0], problem.targets.shape[0])
-    solution = assemble(setup, problem, found, last, tolerance, method)
-    return solution.cast(design.dtype, targets.ndim == 1, time.perf_counter() - started)
+        progress(len(solution.status), len(solution.status))
+    return solution.cast(design.dtype, flat, time.perf_counter() - started)
 
 
 def _levels(rounding: float | Tensor | None, design: Tensor, targets: Tensor) -> Tensor:

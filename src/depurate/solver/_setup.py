@@ -39,6 +39,7 @@ class Setup:
         problem: Targets scaled to size one by powers of two.
         basis: Shared basis and its map to coefficients.
         size: Scale of every target, shape (p, 1).
+        weight: Scale of every target's weights, by which its losses and dual are divided, shape (p, 1), or None for 1.
         shared: Qᵀ E of the targets' own columns E, shape (p, q, k), or None.
         triangle: Upper triangle with E = Q Qᵀ E + own · triangle, shape (p, q, q), or None.
     """
@@ -46,8 +47,14 @@ class Setup:
     problem: Problem
     basis: Basis
     size: Tensor
+    weight: Tensor | None
     shared: Tensor | None
     triangle: Tensor | None
+
+    def losses(self, found: Tensor) -> Tensor:
+        """Translate losses found to the caller's units, shape (p,)."""
+        losses = found * self.size[:, 0]
+        return losses if self.weight is None else losses * self.weight[:, 0]
 
     def coefficients(self, found: Tensor) -> tuple[Tensor, Tensor | None]:
         """Translate found coefficients to those of the design (p, r) and of the own columns (p, q)."""
@@ -116,16 +123,15 @@ def set_up(design: Tensor, targets: Tensor, options: Options, rounding: Tensor) 
     """Build the scaled problem for checked arguments, in float64."""
     matrix = design.detach().to(torch.float64)
     basis = singular_basis(matrix) if options.ridge else orthonormal_basis(matrix)
-    peak = largest(targets.detach().T).to(torch.float64)[:, None]
-    # Within what has a power of two and its inverse among the numbers.
-    exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent.clamp(-1022, 1022)
-    size = torch.ldexp(torch.ones_like(peak), exponent)
+    size, inverse = _powers(largest(targets.detach().T).to(torch.float64)[:, None])
     rows = matrix.new_empty(targets.shape[1], targets.shape[0])
-    torch.mul(targets.detach().T, torch.ldexp(torch.ones_like(peak), -exponent), out=rows)
-    weight = rows.new_ones(1, 1)
+    torch.mul(targets.detach().T, inverse, out=rows)
+    weight, unit, shrink = rows.new_ones(1, 1), None, rows.new_ones(1, 1)
     if options.weights is not None:
         weight = options.weights.detach().to(torch.float64)
         weight = (weight[:, None] if weight.ndim == 1 else weight).T.expand(rows.shape)
+        unit, shrink = _powers(weight.amax(1, keepdim=True))
+        weight = weight * shrink
         weight = torch.maximum(weight, _LEAST_WEIGHT * weight.amax(1, keepdim=True))
     own = shared = triangle = None
     if options.extra is not None and options.extra.shape[1]:
@@ -141,9 +147,16 @@ def set_up(design: Tensor, targets: Tensor, options: Options, rounding: Tensor) 
         # w ρ(e) turns at δ for every w: its slope z is w e/δ there.
         smoothing=options.huber / (size * weight) if options.huber else None,
         # In the singular basis ‖u‖² = Σ c²/σ², so R is diagonal.
-        ridge=options.ridge * size * basis.back.square().sum(1) if options.ridge else None,
+        ridge=options.ridge * size * shrink * basis.back.square().sum(1) if options.ridge else None,
     )
-    return Setup(problem, basis, size, shared, triangle)
+    return Setup(problem, basis, size, unit, shared, triangle)
+
+
+def _powers(peak: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the powers of two next to positive numbers and their inverses, both within the numbers; 1 for zero."""
+    exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent.clamp(-1022, 1022)
+    one = torch.ones_like(peak)
+    return torch.ldexp(one, exponent), torch.ldexp(one, -exponent)
 
 
 def _own_columns(basis: Basis, extra: Tensor) -> tuple[Tensor, Tensor, Tensor]:

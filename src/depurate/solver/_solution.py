@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
@@ -29,6 +30,14 @@ class Status(StrEnum):
             "optimal": "optimal, but not shown to be unique: other coefficients may fit as well",
             "inexact": "the duality gap is above the tolerance: raise max_iterations or try another method",
         }[self.value]
+
+
+def status_of(unique: Tensor, good: Sequence[bool]) -> tuple[Status, ...]:
+    """Name what is known of every target from what is unique and whose gap is within tolerance."""
+    return tuple(
+        Status.CERTIFIED if certain else Status.OPTIMAL if well else Status.INEXACT
+        for certain, well in zip(unique.tolist(), good, strict=True)
+    )
 
 
 @dataclass(frozen=True)

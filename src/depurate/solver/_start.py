@@ -49,42 +49,79 @@ class Start:
         return Start(found.coefficients, rows, zero.scatter(1, rows, True), found.dual, zero.sum(1) <= size)
 
 
-def read_start(start: Solution | Tensor, design: Tensor, setup: Setup, flat: bool) -> Start:
-    """Translate a start to the basis and the units of the problem.
+@dataclass(frozen=True)
+class Given:
+    """A start as the caller gave it, checked, with a dimension of targets.
+
+    Attributes:
+        coefficients: Shape (r, p).
+        residuals: Shape (d, p), or None where coefficients alone were given.
+        dual: Shape (d, p), or None as well.
+    """
+
+    coefficients: Tensor
+    residuals: Tensor | None
+    dual: Tensor | None
+
+    def take(self, rows: Tensor, chosen: Tensor) -> Given:
+        """Pick some rows of some targets."""
+        return Given(
+            self.coefficients[:, chosen],
+            None if self.residuals is None else self.residuals[rows][:, chosen],
+            None if self.dual is None else self.dual[rows][:, chosen],
+        )
+
+
+def check_start(start: Solution | Tensor, design: Tensor, targets: Tensor) -> Given:
+    """Check that a start fits the problem.
 
     Args:
         start: A solution of a problem of the same shape, or coefficients alone.
         design: A, shape (d, r).
-        setup: The new problem, p targets.
-        flat: The target, and so the start, has no dimension of targets.
+        targets: Y, shape (d, p) or (d,).
 
     Raises:
-        InputError: It does not fit the problem.
+        InputError: It does not fit.
+    """
+    flat = targets.ndim == 1
+    coefficients = start.coefficients if isinstance(start, Solution) else start
+    coefficients = coefficients[:, None] if flat and coefficients.ndim == 1 else coefficients
+    shape = (design.shape[1], 1 if flat else targets.shape[1])
+    if tuple(coefficients.shape) != shape:
+        raise InputError(f"start: coefficients of shape {tuple(coefficients.shape)}; expected {shape}")
+    if coefficients.device != design.device or not bool(coefficients.isfinite().all()):
+        raise InputError(f"start: expected finite coefficients on {design.device}")
+    if not isinstance(start, Solution):
+        return Given(coefficients, None, None)
+    residuals = start.residuals[:, None] if start.residuals.ndim == 1 else start.residuals
+    dual = start.dual[:, None] if start.dual.ndim == 1 else start.dual
+    if residuals.shape[0] != design.shape[0]:
+        raise InputError(f"start: residuals of {residuals.shape[0]} rows; expected {design.shape[0]}")
+    if residuals.shape != dual.shape or residuals.shape[1] != shape[1]:
+        raise InputError(
+            f"start: residuals {tuple(residuals.shape)}, dual {tuple(dual.shape)}; not of one solution"
+        )
+    return Given(coefficients, residuals, dual)
+
+
+def read_start(given: Given, design: Tensor, setup: Setup) -> Start:
+    """Translate a start to the basis and the units of the problem.
+
+    Args:
+        given: The start, checked.
+        design: A, shape (d, r).
+        setup: The new problem, p targets.
     """
     problem = setup.problem
-    given = start.coefficients if isinstance(start, Solution) else start
-    given = given[:, None] if flat and given.ndim == 1 else given
-    shape = (design.shape[1], len(problem.targets))
-    if tuple(given.shape) != shape:
-        raise InputError(f"start: coefficients of shape {tuple(given.shape)}; expected {shape}")
-    if given.device != design.device or not bool(given.isfinite().all()):
-        raise InputError(f"start: expected finite coefficients on {design.device}")
-    fitted = (design.detach() @ given.detach().to(design.dtype)).T.to(torch.float64) / setup.size
+    fitted = (design.detach() @ given.coefficients.detach().to(design.dtype)).T.to(torch.float64) / setup.size
     coefficients = fitted @ problem.basis
     score = problem.residuals(coefficients).abs_().div_(problem.lengths.clamp_min(1e-300))
     zero, dual = torch.zeros_like(score, dtype=torch.bool), torch.zeros_like(score)
     generic = torch.zeros(len(score), dtype=torch.bool, device=score.device)
-    if isinstance(start, Solution):
-        was = start.residuals[:, None] if start.residuals.ndim == 1 else start.residuals
-        if was.shape[0] != design.shape[0]:
-            raise InputError(f"start: residuals of {was.shape[0]} rows; expected {design.shape[0]}")
-        zero = (was == 0).T
-        given_dual = start.dual[:, None] if start.dual.ndim == 1 else start.dual
-        if was.shape != given_dual.shape or was.shape[1] != shape[1]:
-            raise InputError(
-                f"start: residuals {tuple(was.shape)}, dual {tuple(given_dual.shape)}; not of one solution"
-            )
-        dual = given_dual.T.to(torch.float64).nan_to_num()
+    if given.residuals is not None and given.dual is not None:
+        zero = (given.residuals == 0).T
+        dual = given.dual.T.to(torch.float64).nan_to_num()
+        dual = dual if setup.weight is None else dual / setup.weight
         dual = torch.minimum(torch.maximum(dual, -problem.lower), problem.upper)
         generic = zero.sum(1) <= problem.size
     # Rows that are not known to be zero are ranked behind those that are.
