@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import QuantileRegressor
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -20,3 +21,26 @@ def test_agrees_with_the_quantile_regressor(quantile):
         np.testing.assert_allclose(model.coef_[column], other.coef_, atol=1e-8)
         np.testing.assert_allclose(model.intercept_[column], other.intercept_, atol=1e-8)
     assert model.predict(x).shape == (80, 2)
+
+
+def test_the_intercept_is_a_number_for_one_target_and_an_array_for_several():
+    x, y = np.arange(6.0)[:, None], np.arange(6.0)
+    assert isinstance(MultiTargetLAD().fit(x, y).intercept_, float)
+    assert MultiTargetLAD().fit(x, y[:, None]).intercept_.shape == (1,)
+
+
+def test_weights_may_be_one_number_and_zeros_leave_samples_out():
+    rng = np.random.default_rng(1)
+    x, y, weight = rng.standard_normal((40, 3)), rng.standard_normal(40), rng.integers(0, 3, 40)
+    plain = MultiTargetLAD().fit(x, y)
+    np.testing.assert_allclose(MultiTargetLAD().fit(x, y, sample_weight=2.5).coef_, plain.coef_, atol=1e-12)
+    model = MultiTargetLAD().fit(x, y, sample_weight=weight)
+    repeated = MultiTargetLAD().fit(np.repeat(x, weight, 0), np.repeat(y, weight))
+    np.testing.assert_allclose(model.coef_, repeated.coef_, atol=1e-10)
+    assert model.solution_.residuals.shape == (40,)
+
+
+def test_what_is_not_solved_is_warned_of():
+    rng = np.random.default_rng(2)
+    with pytest.warns(ConvergenceWarning, match="2 of 2 targets are inexact"):
+        MultiTargetLAD(max_iterations=1).fit(rng.standard_normal((50, 4)), rng.standard_normal((50, 2)))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from depurate.errors import InputError
 from depurate.solver._lad import lad
-from depurate.solver._solution import Solution
+from depurate.solver._solution import Solution, Status
 
 
 class MultiTargetLAD(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -67,7 +70,10 @@ class MultiTargetLAD(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: 
         Args:
             X: Shape (samples, features).
             y: Shape (samples,) or (samples, targets).
-            sample_weight: Shape (samples,), nonnegative.
+            sample_weight: Shape (samples,) or a number, nonnegative.
+
+        Warns:
+            ConvergenceWarning: Some targets are not solved to the tolerance.
         """
         rows: NDArray[np.float64]
         rows, goals = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
@@ -75,11 +81,10 @@ class MultiTargetLAD(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: 
         weights = None
         if sample_weight is not None:
             share = np.array(sample_weight, dtype=np.float64)
+            share = np.full(len(rows), share) if share.ndim == 0 else share
             if share.shape != (len(rows),):
                 raise InputError(f"sample_weight: shape {share.shape}; expected ({len(rows)},)")
-            # Samples without weight go, so that coefficients they alone would settle are those of least norm.
-            used = (share != 0) | (not share.any())
-            design, goals, weights = design[used], goals[used], torch.as_tensor(share[used])
+            weights = torch.as_tensor(share)
         solution = lad(
             torch.as_tensor(np.array(design)),
             torch.as_tensor(np.array(goals, dtype=np.float64)),
@@ -91,8 +96,16 @@ class MultiTargetLAD(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: 
         )
         found = solution.coefficients.numpy().T
         self.coef_ = found[..., :-1] if self.fit_intercept else found
-        self.intercept_ = found[..., -1] if self.fit_intercept else 0.0
+        # Indexed by (), an array without dimensions becomes a number and others stay what they are.
+        self.intercept_ = found[..., -1][()] if self.fit_intercept else 0.0
         self.solution_ = solution
+        missed = solution.status.count(Status.INEXACT)
+        if missed:
+            warnings.warn(
+                f"{missed} of {len(solution.status)} targets are inexact: {Status.INEXACT.advice}",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
