@@ -90,6 +90,29 @@ def test_own_columns_give_what_the_joined_design_gives():
     assert set(solution.status) == {Status.CERTIFIED}
 
 
+@pytest.mark.parametrize("kind", ["zero", "twice", "shared"])
+def test_own_columns_that_add_nothing_cost_no_certificate(kind):
+    design, _, y = sparse_noise(30, 4, 3, 1.0)
+    extra = torch.randn(30, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    extra[:, 1] = {"zero": torch.zeros(30, 3).double(), "twice": -2 * extra[:, 0], "shared": design[:, :3]}[
+        kind
+    ]
+    solution, alone = lad(design, y, extra=extra), lad(design, y, extra=extra[:, :1])
+    assert bool(solution.certified.all())
+    torch.testing.assert_close(solution.objective, alone.objective, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1e160, 1e300])
+def test_own_columns_of_any_size_are_fitted(size):
+    design, _, y = sparse_noise(30, 4, 2, 1.0)
+    extra = torch.randn(30, 1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    usual, solution = lad(design, y, extra=extra), lad(design, y, extra=size * extra)
+    assert solution.status == usual.status
+    torch.testing.assert_close(solution.objective, usual.objective, rtol=1e-10, atol=0)
+    own = solution.extra_coefficients * size
+    torch.testing.assert_close(own, usual.extra_coefficients, rtol=1e-8, atol=0)
+
+
 def test_reweighting_recovers_past_the_reach_of_the_plain_norm():
     design, clean, y = sparse_noise(200, 80, 20, 0.3)
     plain, again = lad(design, y), lad(design, y, reweight=8)

@@ -119,12 +119,13 @@ def zero_rows(problem: Problem, point: Iterate) -> Tensor:
 
 
 def likeliest_rows(problem: Problem, point: Iterate) -> Tensor:
-    """Mark as many rows as there are coefficients: those with the least residual for the room left in the dual."""
+    """Mark as many rows as `ranks` says: those with the least residual for the room left in the dual."""
     residuals = (point.above - point.below).abs()
     room = torch.minimum(problem.upper - point.dual, problem.lower + point.dual)
     ratio = residuals / room.clamp_min(torch.finfo(room.dtype).tiny)
     rows = ratio.topk(min(problem.size, ratio.shape[1]), dim=1, largest=False).indices
-    return torch.zeros_like(ratio, dtype=torch.bool).scatter_(1, rows, True)
+    wanted = torch.arange(rows.shape[1], device=rows.device) < problem.ranks[:, None]
+    return torch.zeros_like(ratio, dtype=torch.bool).scatter_(1, rows, wanted)
 
 
 def spread(problem: Problem, point: Iterate) -> Tensor:
@@ -203,7 +204,7 @@ def follow(
         gap, zero = spread(part, point), zero_rows(part, point)
         finished = torch.zeros_like(stuck)
         # Settled rows, as many as coefficients at least: time to try them.
-        settled = (zero == before).all(1) & (zero.sum(1) >= part.size)
+        settled = (zero == before).all(1) & (zero.sum(1) >= part.ranks)
         ready = (settled if part.linear else torch.zeros_like(settled)).nonzero()[:, 0]
         before = zero
         if ready.numel():

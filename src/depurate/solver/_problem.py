@@ -52,6 +52,12 @@ class Problem:
         return int(self.basis.shape[1]) + (0 if self.own is None else int(self.own.shape[1]))
 
     @property
+    def ranks(self) -> Tensor:
+        """Number of coefficients that each problem's columns can settle, shape (p,): own ones that are zero do not."""
+        shared = self.targets.new_full((len(self.targets),), self.basis.shape[1], dtype=torch.int64)
+        return shared if self.own is None else shared + (self.own != 0).any(2).sum(1)
+
+    @property
     def linear(self) -> bool:
         """Whether this is a linear program: neither smoothed nor with a ridge."""
         return self.smoothing is None and self.ridge is None

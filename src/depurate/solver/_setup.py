@@ -40,7 +40,8 @@ class Setup:
         basis: Shared basis and its map to coefficients.
         size: Scale of every target, shape (p, 1).
         weight: Scale of every target's weights, by which its losses and dual are divided, shape (p, 1), or None for 1.
-        shared: Qᵀ E of the targets' own columns E, shape (p, q, k), or None.
+        stretch: Scale of the targets' own columns E, shape (p, q), or None; the two below are of the scaled ones.
+        shared: Qᵀ E, shape (p, q, k), or None.
         triangle: Upper triangle with E = Q Qᵀ E + own · triangle, shape (p, q, q), or None.
     """
 
@@ -48,6 +49,7 @@ class Setup:
     basis: Basis
     size: Tensor
     weight: Tensor | None
+    stretch: Tensor | None
     shared: Tensor | None
     triangle: Tensor | None
 
@@ -60,10 +62,10 @@ class Setup:
         """Translate found coefficients to those of the design (p, r) and of the own columns (p, q)."""
         rank = self.basis.rank
         common, own = found[:, :rank], None
-        if self.shared is not None and self.triangle is not None:
+        if self.stretch is not None and self.shared is not None and self.triangle is not None:
             own = torch.linalg.solve_triangular(self.triangle, found[:, rank:, None], upper=True)[:, :, 0]
             common = common - (own[:, None] @ self.shared)[:, 0]
-            own = own * self.size
+            own = own * (self.size / self.stretch)
         return (common @ self.basis.back).mul_(self.size), own
 
 
@@ -133,9 +135,11 @@ def set_up(design: Tensor, targets: Tensor, options: Options, rounding: Tensor) 
         unit, shrink = _powers(weight.amax(1, keepdim=True))
         weight = weight * shrink
         weight = torch.maximum(weight, _LEAST_WEIGHT * weight.amax(1, keepdim=True))
-    own = shared = triangle = None
+    own = stretch = shared = triangle = None
     if options.extra is not None and options.extra.shape[1]:
-        own, shared, triangle = _own_columns(basis, options.extra.detach().to(torch.float64).permute(2, 1, 0))
+        extra = options.extra.detach().to(torch.float64).permute(2, 1, 0)
+        stretch, inverse = _powers(extra.abs().amax(2))
+        own, shared, triangle = _own_columns(basis, extra * inverse[:, :, None])
     problem = Problem(
         basis=basis.vectors,
         lengths=torch.linalg.vector_norm(basis.vectors, dim=1),
@@ -149,7 +153,7 @@ def set_up(design: Tensor, targets: Tensor, options: Options, rounding: Tensor) 
         # In the singular basis ‖u‖² = Σ c²/σ², so R is diagonal.
         ridge=options.ridge * size * shrink * basis.back.square().sum(1) if options.ridge else None,
     )
-    return Setup(problem, basis, size, unit, shared, triangle)
+    return Setup(problem, basis, size, unit, stretch, shared, triangle)
 
 
 def _powers(peak: Tensor) -> tuple[Tensor, Tensor]:

@@ -122,7 +122,7 @@ def reweigh(
     weights = torch.ones_like(problem.targets)
     for _ in range(times):
         zeros = (found.residuals == 0).sum(1)
-        rows = ((zeros <= problem.size) & (zeros < found.residuals.shape[1])).nonzero()[:, 0]
+        rows = ((zeros <= problem.ranks) & (zeros < found.residuals.shape[1])).nonzero()[:, 0]
         if not rows.numel():
             break
         size = found.residuals[rows].abs()
