@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import minimize
 
 from depurate import lad
+from depurate.errors import InputError
 from depurate.solver import Status
 
 D = torch.float64
@@ -78,6 +79,46 @@ def test_a_ridge_on_columns_of_very_different_sizes_is_solved_or_called_inexact(
     found = lad(design, targets, ridge=1e-3)
     assert bool((found.objective <= targets.abs().sum(0)).all())
     assert bool((found.certified | (found.gap > 1e-9)).all())
+
+
+@pytest.mark.parametrize("ridge", [1e-14, 1e-16])
+def test_a_ridge_too_small_to_settle_a_median_does_not_make_it_certified(ridge):
+    found = lad(torch.ones(4, 1, dtype=D), torch.tensor([1.0, 2.0, 5.0, 9.0], dtype=D), ridge=ridge)
+    # The optimum is 2 to the last digit, but any value up to 5 is within the gap.
+    assert found.status == (Status.OPTIMAL,)
+    assert found.objective.item() == pytest.approx(11, rel=1e-12)
+
+
+@pytest.mark.parametrize("ridge", [0.1, 1e-3, 1e-6])
+def test_a_ridge_that_settles_a_median_is_certified(ridge):
+    found = lad(torch.ones(4, 1, dtype=D), torch.tensor([1.0, 2.0, 5.0, 9.0], dtype=D), ridge=ridge)
+    assert found.status == (Status.CERTIFIED,)
+    assert found.coefficients.item() == pytest.approx(2, rel=1e-9)
+
+
+@pytest.mark.parametrize(("ridge", "size"), [(1e-20, 1.0), (1e-300, 1.0), (1e-8, 1e8), (1.0, 1e150)])
+@pytest.mark.parametrize("huber", [0.0, 1e-3])
+def test_a_ridge_next_to_nothing_gives_the_fit_without(ridge, size, huber):
+    design, targets = draw(30, 4), draw(30, 2, seed=1)
+    found = lad(size * design, targets, ridge=ridge, huber=huber)
+    assert found.status == (Status.CERTIFIED,) * 2
+    torch.testing.assert_close(found.fitted, lad(design, targets, huber=huber).fitted, rtol=1e-8, atol=1e-8)
+
+
+def test_a_ridge_past_all_numbers_is_refused():
+    with pytest.raises(InputError, match=r"ridge: 1\.0 times"):
+        lad(1e-200 * draw(30, 4), draw(30, 2, seed=1), ridge=1.0)
+
+
+@pytest.mark.parametrize("turn", [1e16, 1e200, 1e300])
+def test_huber_past_all_residuals_is_least_squares(turn):
+    design, target = draw(30, 4), draw(30, seed=1)
+    found = lad(design, target, huber=turn)
+    assert found.status == (Status.CERTIFIED,) and abs(found.gap.item()) <= 1e-12
+    least = torch.linalg.lstsq(design, target[:, None]).solution[:, 0]
+    torch.testing.assert_close(found.coefficients, least)
+    squares = (target - design @ least).square().sum().item()
+    assert found.objective.item() * turn == pytest.approx(squares / 2)
 
 
 @pytest.mark.parametrize("columns", [5, 9])

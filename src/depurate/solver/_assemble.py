@@ -32,7 +32,7 @@ def assemble(
     zeros = torch.empty(count, dtype=torch.int64, device=device)
     unique = torch.empty(count, dtype=torch.bool, device=device)
     for rows in torch.split(torch.arange(count, device=device), _BLOCK):
-        proof, sure = _certify_block(setup, problem, found, rows)
+        proof, sure = _certify_block(setup, problem, found, rows, tolerance)
         objective[rows], gap[rows], margin[rows], zeros[rows] = (
             proof.objective,
             proof.gap,
@@ -64,7 +64,7 @@ def assemble(
 
 
 def _certify_block(
-    setup: Setup, problem: Problem, found: Candidate, rows: Tensor
+    setup: Setup, problem: Problem, found: Candidate, rows: Tensor, tolerance: float
 ) -> tuple[Certificate, Tensor]:
     """Certify some problems, also as to uniqueness; put their dual, fit and scaled residuals in place."""
     part, coefficients, residuals = problem.take(rows), found.coefficients[rows], found.residuals[rows]
@@ -75,7 +75,7 @@ def _certify_block(
     sure = (
         found.vertex[rows] & (proof.margin < 1 - _STRICTLY)
         if part.linear
-        else strictly_convex(part, proof.dual)
+        else strictly_convex(part, proof, tolerance)
     )
     size = setup.size[rows]
     fitted = part.targets - residuals

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,7 +41,8 @@ def certify(problem: Problem, coefficients: Tensor, residuals: Tensor, dual: Ten
     Without a ridge z is projected on Bᵀz = 0 and shrunk into the box, and the gap is summed as Σ loss(e_i) +
     ½ s z_i² − e_i z_i (each term nonnegative) plus |cᵀBᵀz|, so no large numbers cancel and the rounding error left in
     Bᵀz counts against the solution. With a ridge any z in the box is feasible for m = R⁻¹Bᵀz, and ½ (c − m)ᵀR(c − m)
-    takes the place of the last term.
+    takes the place of the last term; or, where R is so small that rounding in Bᵀz makes that large, Σ |Bᵀz − Rc|_k
+    |c_k − c*_k| with a bound of the optimal c*.
 
     Args:
         problem: The problems, p of them.
@@ -69,10 +70,13 @@ def certify(problem: Problem, coefficients: Tensor, residuals: Tensor, dual: Ten
     else:
         dual = torch.minimum(torch.maximum(dual, -problem.lower), problem.upper)
         defect = problem.adjoint(dual) - problem.pull(coefficients)
-        error = 0.5 * (defect.square() / problem.ridge).sum(1)
+        curved = 0.5 * defect.square() / problem.ridge
+        straight = defect.abs() * (coefficients.abs() + _farthest(problem, objective)[:, None])
+        error = torch.minimum(curved, straight).sum(1)
     slack = problem.losses(residuals) - residuals * dual
     if problem.smoothing is not None:
-        slack = slack + 0.5 * problem.smoothing * dual.square()
+        # In this order: z² of a huge threshold would fall below the smallest number.
+        slack = slack + 0.5 * (problem.smoothing * dual) * dual
     error = error + slack.sum(1)
     # Targets are of size one: an objective this small is none, and its error says enough.
     tiny = torch.finfo(error.dtype).tiny
@@ -84,14 +88,34 @@ def certify(problem: Problem, coefficients: Tensor, residuals: Tensor, dual: Ten
     return Certificate(objective, gap, margin, zeros, dual)
 
 
-def strictly_convex(problem: Problem, dual: Tensor) -> Tensor:
-    """Tell where a smoothed or ridge problem curves in every direction at its solution, shape (p,).
+def _farthest(problem: Problem, objective: Tensor) -> Tensor:
+    """Bound the length of optimal coefficients, shape (p,).
 
-    A ridge always does; smoothing does on the rows strictly inside the box, which must then have full rank.
+    ‖c*‖ = ‖Bc*‖ ≤ ‖y‖ + ‖e*‖₁, and with b the least box, b|e| − ½ s b² ≤ loss(e), whose sum no objective is below.
     """
-    if problem.ridge is not None or problem.size == 0:
-        return torch.ones(dual.shape[0], dtype=torch.bool, device=dual.device)
-    inside = (problem.reach(dual) < 1 - 1e-6).to(dual.dtype)
-    factor, info = torch.linalg.cholesky_ex(problem.gram(inside))
+    least = torch.minimum(problem.lower, problem.upper).amin(1).clamp_min(torch.finfo(objective.dtype).tiny)
+    sum_of_residuals = objective / least
+    if problem.smoothing is not None:
+        sum_of_residuals = sum_of_residuals + 0.5 * least * problem.smoothing.expand_as(problem.targets).sum(
+            1
+        )
+    bound: Tensor = torch.linalg.vector_norm(problem.targets, dim=1) + sum_of_residuals
+    return bound
+
+
+def strictly_convex(problem: Problem, proof: Certificate, tolerance: float) -> Tensor:
+    """Tell where a smoothed or ridge problem has one solution, and the one proved is near it, shape (p,).
+
+    Where rows whose dual is strictly inside its box have full rank, it does: smoothing curves there, or the residual is
+    zero at every optimum. A ridge always curves, but a small one leaves much within the gap: ½ |c − c*|² times its
+    least entry is at most the gap, and has to keep c − c* below √tolerance of the target.
+    """
+    if problem.size == 0:
+        return torch.ones(len(proof.dual), dtype=torch.bool, device=proof.dual.device)
+    inside = (problem.reach(proof.dual) < 1 - 1e-6).to(proof.dual.dtype)
+    factor, info = torch.linalg.cholesky_ex(replace(problem, ridge=None).gram(inside))
     curved: Tensor = (info == 0) & (factor.diagonal(dim1=1, dim2=2).amin(1) > _PIVOT)
+    if problem.ridge is not None:
+        unsure = proof.gap.clamp_min(torch.finfo(proof.gap.dtype).eps) * proof.objective
+        curved |= 2 * unsure <= tolerance * problem.targets.square().sum(1) * problem.ridge.amin(1)
     return curved

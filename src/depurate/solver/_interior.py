@@ -133,7 +133,7 @@ def spread(problem: Problem, point: Iterate) -> Tensor:
     gap = (point.above * (problem.upper - point.dual) + point.below * (problem.lower + point.dual)).sum(1)
     loss = (problem.upper * point.above + problem.lower * point.below).sum(1)
     if problem.smoothing is not None:
-        loss = loss + 0.5 * (problem.smoothing * point.dual.square()).sum(1)
+        loss = loss + 0.5 * (problem.smoothing * point.dual * point.dual).sum(1)
     if problem.ridge is not None:
         loss = loss + 0.5 * (point.coefficients * problem.pull(point.coefficients)).sum(1)
     return gap / loss

@@ -18,6 +18,8 @@ ROUNDING = {torch.float64: 1e-11, torch.float32: 2e-5}
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 # Smaller weights count as this share of a target's largest, so that every row keeps an open box.
 _LEAST_WEIGHT = 1e-12
+# A ridge below the first, in scaled units, is as good as that; past the other its coefficients are no numbers any more.
+_LEAST_RIDGE, _MOST_RIDGE = 1e-300, 1e300
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,20 @@ def set_up(design: Tensor, targets: Tensor, options: Options, rounding: Tensor) 
         own=own,
         # w ρ(e) turns at δ for every w: its slope z is w e/δ there.
         smoothing=options.huber / (size * weight) if options.huber else None,
-        # In the singular basis ‖u‖² = Σ c²/σ², so R is diagonal.
-        ridge=options.ridge * size * shrink * basis.back.square().sum(1) if options.ridge else None,
+        ridge=_ridge(basis, options.ridge * size * shrink, options.ridge) if options.ridge else None,
     )
     return Setup(problem, basis, size, unit, stretch, shared, triangle)
+
+
+def _ridge(basis: Basis, strength: Tensor, ridge: float) -> Tensor:
+    """Give the diagonal of R, shape (p, k): in the singular basis ‖u‖² = Σ c²/σ²."""
+    inverse = torch.linalg.vector_norm(basis.back, dim=1)
+    diagonal: Tensor = (strength * inverse * inverse).clamp_min(_LEAST_RIDGE)
+    if bool((diagonal > _MOST_RIDGE).any()):
+        raise InputError(
+            f"ridge: {ridge} times target over squared design passes {_MOST_RIDGE:.0e}; scale the design's columns up"
+        )
+    return diagonal
 
 
 def _powers(peak: Tensor) -> tuple[Tensor, Tensor]:
