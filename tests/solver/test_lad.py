@@ -200,6 +200,9 @@ def test_single_precision_stays_single_and_reaches_its_own_tolerance():
         (torch.ones(3, 1), torch.ones(4), r"targets: shape \(4,\)"),
         (torch.ones(3, 1), torch.ones(3).double(), "float32, targets torch.float64"),
         (torch.ones(3, 1).int(), torch.ones(3).int(), "torch.int32"),
+        (np.ones((3, 1)), np.ones(3), "design: ndarray; expected a torch.Tensor"),
+        (torch.ones(3, 1), [1.0, 1.0, 1.0], "targets: list; expected a torch.Tensor"),
+        (torch.ones(3, 1).to_sparse(), torch.ones(3), "design: torch.sparse_coo; expected a dense tensor"),
         (torch.tensor([[1.0], [float("nan")]]), torch.ones(2), r"design: nan at index \(1, 0\)"),
         (torch.ones(2, 1), torch.tensor([1.0, float("inf")]), r"targets: inf at index \(1,\)"),
     ],
@@ -212,3 +215,38 @@ def test_bad_input_is_named(design, targets, message):
 def test_an_unknown_method_is_named():
     with pytest.raises(InputError, match="magic"):
         lad(torch.ones(2, 1), torch.ones(2), method="magic")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tolerance": 0.0}, r"tolerance: 0\.0; expected between 0 and 1"),
+        ({"tolerance": float("nan")}, "tolerance: nan"),
+        ({"tolerance": float("inf")}, "tolerance: inf"),
+        ({"max_iterations": 0}, "max_iterations: 0; expected a whole number, 1 or above"),
+        ({"max_iterations": 2.5}, r"max_iterations: 2\.5"),
+        ({"reweight": -1}, "reweight: -1; expected a whole number, 0 or above"),
+        ({"weights": np.ones(2)}, "weights: ndarray"),
+        ({"extra": np.ones((2, 1, 1))}, "extra: ndarray"),
+        ({"start": np.ones(1)}, "start: ndarray"),
+    ],
+)
+def test_bad_numbers_and_arrays_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        lad(torch.ones(2, 1), torch.ones(2), **options)
+
+
+@pytest.mark.parametrize(
+    ("design", "target", "dtype"),
+    [
+        (1e-320, 1.0, torch.float64),
+        (1e-300, 1e300, torch.float64),
+        (1.0, 1e307, torch.float64),
+        (1e-30, 1e30, torch.float32),
+        (1.0, 3e37, torch.float32),
+    ],
+)
+def test_solutions_past_what_numbers_hold_are_not_called_optimal(design, target, dtype):
+    matrix, _, y = sparse_noise(60, 4, 2, 1.0)
+    with pytest.raises(InputError, match=r"targets: coefficients or loss of number 0 pass what torch\.float"):
+        lad((matrix * design).to(dtype), (y * target).to(dtype))

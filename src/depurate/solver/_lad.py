@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from depurate.errors import InputError
 from depurate.solver._assemble import assemble
 from depurate.solver._setup import ROUNDING, TOLERANCE, Options, check, set_up
-from depurate.solver._solution import Solution
+from depurate.solver._solution import Solution, Status
 from depurate.solver._solve import METHODS, reweigh, solve, weighted
 from depurate.solver._start import check_start, read_start
 from depurate.solver._weightless import Job, solve_weighted_rows
@@ -60,7 +61,7 @@ def lad(
         reweight: Times to solve again with weights 1/(1 + |e|/δ), δ the median nonzero residual, for
             targets with no more zeros than coefficients. It finds sparse noise past the reach of the plain norm; the
             certificate then speaks of the weighted problem.
-        tolerance: Relative gap to reach; default 1e-9 in float64 and 1e-4 in float32.
+        tolerance: Relative gap to reach, between 0 and 1; default 1e-9 in float64 and 1e-4 in float32.
         rounding: Relative size of rounding errors in the data, below which a residual counts as zero;
             default 1e-11 in float64 and 2e-5 in float32. A number, or one a target, shape (p,).
         max_iterations: Steps of a method at most.
@@ -86,6 +87,7 @@ def lad(
     check(design, targets, options)
     _check_method(method, options, reweight, start is not None)
     tolerance = TOLERANCE[design.dtype] if tolerance is None else tolerance
+    _check_numbers(tolerance, max_iterations, reweight)
     flat = targets.ndim == 1
     job = Job(
         design,
@@ -108,7 +110,9 @@ def lad(
     solution = solve_weighted_rows(job, run)
     if progress is not None:
         progress(len(solution.status), len(solution.status))
-    return solution.cast(design.dtype, flat, time.perf_counter() - started)
+    solution = solution.cast(design.dtype, flat, time.perf_counter() - started)
+    _check_range(solution)
+    return solution
 
 
 def _levels(rounding: float | Tensor | None, design: Tensor, targets: Tensor) -> Tensor:
@@ -134,3 +138,22 @@ def _check_method(method: str, options: Options, reweight: int, started: bool) -
         raise InputError("start: not together with huber, ridge or extra")
     if reweight and not plain:
         raise InputError(f"reweight: {reweight}; not together with huber or ridge")
+
+
+def _check_numbers(tolerance: float, max_iterations: int, reweight: int) -> None:
+    if not 0 < tolerance < 1:
+        raise InputError(f"tolerance: {tolerance}; expected between 0 and 1")
+    for name, value, least in (("max_iterations", max_iterations, 1), ("reweight", reweight, 0)):
+        if not isinstance(value, Integral) or value < least:
+            raise InputError(f"{name}: {value}; expected a whole number, {least} or above")
+
+
+def _check_range(solution: Solution) -> None:
+    """Raise InputError where a solution was found that its dtype cannot hold: it must not be called optimal."""
+    whole = solution.coefficients.isfinite().all(0) & solution.objective.isfinite()
+    for place, good in enumerate(whole.reshape(-1).tolist()):
+        if not good and solution.status[place] is not Status.INEXACT:
+            raise InputError(
+                f"targets: coefficients or loss of number {place} pass what {solution.objective.dtype} holds; "
+                "scale design or targets"
+            )

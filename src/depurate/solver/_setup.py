@@ -73,6 +73,8 @@ class Setup:
 
 def check(design: Tensor, targets: Tensor, options: Options) -> None:
     """Raise InputError for arguments that cannot be used."""
+    check_tensor(design, "design")
+    check_tensor(targets, "targets")
     if design.ndim != 2 or design.shape[0] == 0:
         raise InputError(
             f"design: shape {tuple(design.shape)}; expected (rows, columns) with at least one row"
@@ -88,6 +90,7 @@ def check(design: Tensor, targets: Tensor, options: Options) -> None:
     _check_values(design, "design", design)
     _check_values(targets, "targets", design)
     if options.weights is not None:
+        check_tensor(options.weights, "weights")
         if tuple(options.weights.shape) not in ((rows,), (rows, count)):
             raise InputError(
                 f"weights: shape {tuple(options.weights.shape)}; expected ({rows},) or ({rows}, {count})"
@@ -98,6 +101,7 @@ def check(design: Tensor, targets: Tensor, options: Options) -> None:
         if bool((options.weights == 0).all(0).any()):
             raise InputError("weights: all zero for a target; expected some above zero")
     if options.extra is not None:
+        check_tensor(options.extra, "extra")
         shape = tuple(options.extra.shape)
         if options.extra.ndim != 3 or shape[0] != rows or shape[2] != count:
             raise InputError(f"extra: shape {shape}; expected ({rows}, q, {count})")
@@ -109,6 +113,14 @@ def check(design: Tensor, targets: Tensor, options: Options) -> None:
     for name, value in (("huber", options.huber), ("ridge", options.ridge)):
         if not (value >= 0 and math.isfinite(value)):
             raise InputError(f"{name}: {value}; expected a finite number, zero or above")
+
+
+def check_tensor(value: object, name: str) -> None:
+    """Raise InputError for anything but a dense tensor."""
+    if not isinstance(value, Tensor):
+        raise InputError(f"{name}: {type(value).__name__}; expected a torch.Tensor, as torch.as_tensor gives")
+    if value.layout != torch.strided:
+        raise InputError(f"{name}: {value.layout}; expected a dense tensor")
 
 
 def _check_values(tensor: Tensor, name: str, design: Tensor) -> None:

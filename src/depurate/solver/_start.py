@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from depurate.errors import InputError
-from depurate.solver._setup import Setup
+from depurate.solver._setup import Setup, check_tensor
 from depurate.solver._solution import Solution
 from depurate.solver._vertex import Candidate
 
@@ -83,6 +83,8 @@ def check_start(start: Solution | Tensor, design: Tensor, targets: Tensor) -> Gi
     Raises:
         InputError: It does not fit.
     """
+    if not isinstance(start, Solution):
+        check_tensor(start, "start")
     flat = targets.ndim == 1
     coefficients = start.coefficients if isinstance(start, Solution) else start
     coefficients = coefficients[:, None] if flat and coefficients.ndim == 1 else coefficients
