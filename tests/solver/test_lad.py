@@ -162,6 +162,15 @@ def test_as_many_columns_as_rows_fit_exactly():
     assert bool(solution.certified.all())
 
 
+@pytest.mark.parametrize("method", ["auto", "trimming", "descent", "complement", "interior"])
+@pytest.mark.parametrize("columns", [6, 9])
+def test_every_method_fits_exactly_where_the_span_is_all_there_is(method, columns):
+    design, _, y = sparse_noise(6, columns, 4, 1.0)
+    solution = lad(design, y, method=method)
+    assert bool(solution.certified.all())
+    assert torch.equal(solution.fitted, y) and bool((solution.gap == 0).all())
+
+
 def test_a_median_of_an_even_count_is_optimal_but_not_unique():
     solution = lad(
         torch.ones(4, 1, dtype=torch.float64), torch.tensor([1.0, 2.0, 5.0, 9.0], dtype=torch.float64)

@@ -96,7 +96,9 @@ def _inside_span(problem: Problem) -> Candidate:
         probe = probe - (probe @ problem.basis) @ problem.basis.T
         probe = probe / torch.linalg.vector_norm(probe).clamp_min(torch.finfo(probe.dtype).tiny)
         seen, peak = (problem.targets @ probe.T).abs()[:, 0], largest(problem.targets)
-        near = seen <= (_CLOSE if problem.own is None else torch.inf) * peak
+        # Where the span is all there is, no direction is off it.
+        plain = problem.own is None and problem.basis.shape[1] < problem.basis.shape[0]
+        near = seen <= (_CLOSE if plain else torch.inf) * peak
         for rows in torch.split(near.nonzero()[:, 0], _BLOCK):
             part = problem.take(rows)
             guess = part.adjoint(part.targets)
