@@ -11,6 +11,7 @@ from torch import Tensor
 
 from depurate.errors import InputError
 from depurate.solver._assemble import assemble
+from depurate.solver._rescaled import solve_rescaled
 from depurate.solver._setup import ROUNDING, TOLERANCE, Options, check, set_up
 from depurate.solver._solution import Solution, Status
 from depurate.solver._solve import METHODS, reweigh, solve, weighted
@@ -97,7 +98,7 @@ def lad(
         None if start is None else check_start(start, design, targets),
     )
 
-    def run(job: Job) -> Solution:
+    def run(job: Job, reweight: int = reweight) -> Solution:
         setup = set_up(job.design, job.targets, job.options, job.rounding)
         problem, last = setup.problem, None
         begin = None if job.start is None else read_start(job.start, job.design, setup)
@@ -107,7 +108,10 @@ def lad(
             problem = weighted(problem, last)
         return assemble(setup, problem, found, last, tolerance, method)
 
-    solution = solve_weighted_rows(job, run)
+    def run_weighted(job: Job) -> Solution:
+        return solve_rescaled(job, run(job), lambda part: run(part, 0))
+
+    solution = solve_weighted_rows(job, run_weighted)
     if progress is not None:
         progress(len(solution.status), len(solution.status))
     solution = solution.cast(design.dtype, flat, time.perf_counter() - started)

@@ -146,9 +146,8 @@ def set_up(design: Tensor, targets: Tensor, options: Options, rounding: Tensor) 
     if options.weights is not None:
         weight = options.weights.detach().to(torch.float64)
         weight = (weight[:, None] if weight.ndim == 1 else weight).T.expand(rows.shape)
-        unit, shrink = _powers(weight.amax(1, keepdim=True))
-        weight = weight * shrink
-        weight = torch.maximum(weight, _LEAST_WEIGHT * weight.amax(1, keepdim=True))
+        weight, unit = least_weighted(weight)
+        shrink = 1 / unit
     own = stretch = shared = triangle = None
     if options.extra is not None and options.extra.shape[1]:
         extra = options.extra.detach().to(torch.float64).permute(2, 1, 0)
@@ -167,6 +166,20 @@ def set_up(design: Tensor, targets: Tensor, options: Options, rounding: Tensor) 
         ridge=_ridge(basis, options.ridge * size * shrink, options.ridge) if options.ridge else None,
     )
     return Setup(problem, basis, size, unit, stretch, shared, triangle)
+
+
+def least_weighted(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring the weights of every target to size one, none below the least share of the largest.
+
+    Args:
+        weights: Shape (p, d), positive somewhere in every row.
+
+    Returns:
+        The weights and the powers of two they were divided by, shape (p, 1).
+    """
+    unit, inverse = _powers(weights.amax(1, keepdim=True))
+    weights = weights * inverse
+    return torch.maximum(weights, _LEAST_WEIGHT * weights.amax(1, keepdim=True)), unit
 
 
 def _ridge(basis: Basis, strength: Tensor, ridge: float) -> Tensor:
