@@ -64,12 +64,13 @@ def lad(
             certificate then speaks of the weighted problem.
         tolerance: Relative gap to reach, between 0 and 1; default 1e-9 in float64 and 1e-4 in float32.
         rounding: Relative size of rounding errors in the data, below which a residual counts as zero;
-            default 1e-11 in float64 and 2e-5 in float32. A number, or one a target, shape (p,).
+            default 1e-11 in float64 and 2e-5 in float32. A number, or one a target, shape (p,). A target that varies
+            by less than that share of its size (seconds since 1970) fits exactly: subtract a typical value first.
         max_iterations: Steps of a method at most.
         start: Where to look first: the solution of a similar problem of the same shape, or coefficients, shape (r, p)
             or (r,). It only saves time, for generic targets and with a solution above all: what is found is proved
             as ever. Not together with `huber`, `ridge` or `extra`.
-        progress: Called with (targets done, targets).
+        progress: Called with (targets, targets) when all are done.
 
     Returns:
         A `Solution`, on the device and in the dtype of the inputs.
@@ -109,7 +110,9 @@ def lad(
         return assemble(setup, problem, found, last, tolerance, method)
 
     def run_weighted(job: Job) -> Solution:
-        return solve_rescaled(job, run(job), lambda part: run(part, 0))
+        # Methods that leave targets unsolved by design are not asked again.
+        whole = method in ("auto", "interior")
+        return solve_rescaled(job, run(job), lambda part: run(part, 0)) if whole else run(job)
 
     solution = solve_weighted_rows(job, run_weighted)
     if progress is not None:

@@ -47,12 +47,13 @@ class Solution:
     For a one-dimensional target the trailing dimension p is absent from every tensor.
 
     Attributes:
-        coefficients: U, shape (r, p). Where the design is rank deficient, one of many with the same fit.
+        coefficients: U, shape (r, p). Where the design is rank deficient, one of many with the same fit; where it
+            nearly is they are large, and A U computed from them misses `fitted` by rounding of that size.
         extra_coefficients: Coefficients of the targets' own columns, shape (q, p), or None without any.
         fitted: A U, shape (d, p); equal to the target, bit for bit, on rows of zero residual.
         residuals: Y − A U, shape (d, p); exactly 0.0 on the rows that the solution interpolates.
         dual: z, shape (d, p): Aᵀz = 0 and |z| ≤ 1, the proof of `gap`.
-        objective: ‖y − A u‖₁, shape (p,).
+        objective: ‖y − A u‖₁, or what the options make of it, shape (p,); with `reweight`, of the weighted problem.
         gap: (objective − yᵀz) / objective, shape (p,): at most so far from the optimum, relatively.
         margin: max|z| over rows of zero residual, shape (p,); below 1 and of full rank, the fit is unique.
         unique: The fit is shown to be the only optimal one, shape (p,), bool.
