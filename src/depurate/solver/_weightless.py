@@ -75,14 +75,15 @@ def solve_weighted_rows(job: Job, run: Callable[[Job], Solution]) -> Solution:
     patterns, which = torch.unique(used, dim=1, return_inverse=True)
     which = which.expand(count) if used.shape[1] == 1 else which
     groups = [(which == index).nonzero()[:, 0] for index in range(patterns.shape[1])]
+    rank = _rank(job.design)
     parts = [
-        _complete(job, rows, chosen, run(job.take(rows, chosen)))
+        _complete(job, rows, chosen, run(job.take(rows, chosen)), rank)
         for rows, chosen in zip(patterns.T, groups, strict=True)
     ]
-    return _join(parts, torch.cat(groups).argsort(), _rank(job.design))
+    return _join(parts, torch.cat(groups).argsort(), rank)
 
 
-def _complete(job: Job, rows: Tensor, chosen: Tensor, found: Solution) -> Solution:
+def _complete(job: Job, rows: Tensor, chosen: Tensor, found: Solution, rank: int) -> Solution:
     """Bring solutions on some rows to all rows: z = 0 on the others, and unique only where these see no more.
 
     A fit that is unique on the rows of weight is so on all rows where these have the rank of all; with a ridge the
@@ -101,7 +102,8 @@ def _complete(job: Job, rows: Tensor, chosen: Tensor, found: Solution) -> Soluti
     dual[rows] = found.dual
     unique = found.unique
     if not job.options.ridge:
-        unique = unique & _seen(whole, rows, unique)
+        seen = _seen(whole, rows, unique) if found.extra_coefficients is not None else found.rank == rank
+        unique = unique & seen
     weights = None
     if found.weights is not None:
         weights = torch.zeros_like(residuals)
@@ -120,11 +122,10 @@ def _complete(job: Job, rows: Tensor, chosen: Tensor, found: Solution) -> Soluti
 
 
 def _seen(job: Job, rows: Tensor, asked: Tensor) -> Tensor:
-    """Tell of the targets asked for whether the given rows of their columns have the rank of all rows, shape (p,)."""
-    extra = job.options.extra
-    if extra is None or not extra.shape[1]:
-        return torch.full_like(asked, _rank(job.design[rows]) == _rank(job.design))
-    seen = asked.clone()
+    """Tell of the targets asked for whether the rows of all their columns have the rank of all rows, shape (p,)."""
+    extra, seen = job.options.extra, asked.clone()
+    if extra is None:
+        return seen
     for place in asked.nonzero()[:, 0].tolist():
         joined = torch.cat([job.design, extra[:, :, place].to(job.design.dtype)], 1)
         seen[place] = _rank(joined[rows]) == _rank(joined)
