@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from depurate.purification.quick import folded, laid_out
+from depurate.purification.quick import coarsely, folded, laid_out
+from depurate.triggers import effort
 
 
 def pictures(n=3):
@@ -134,3 +135,48 @@ def test_a_network_with_nan_is_not_folded():
     net = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
     net[0].weight[0, 0, 0, 0] = float("nan")
     assert folded(net, pictures()) is net
+
+
+class Close(nn.Module):
+    """Scores that differ by less than bfloat16 tells."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        return 1e3 + 1e-2 * self.layer(images).mean((2, 3))
+
+
+class Unusual(nn.Module):
+    """Reads its numbers bit by bit, which those of half the length do not allow."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        made = self.layer(images)
+        return made.mean((2, 3)) + 0 * made.detach().view(torch.int32).view(len(made), 4, 7, 7).sum((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("net", "images", "coarse"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), pictures(), True),
+        (nn.Sequential(nn.Flatten(), nn.Linear(243, 4)), pictures(), False),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).double(), pictures().double(), False),
+        (Close(), pictures(60), False),
+        (Unusual(), pictures(), False),
+    ],
+)
+def test_networks_are_computed_in_bfloat16_where_they_answer_alike(monkeypatch, net, images, coarse):
+    monkeypatch.setattr(effort, "_has_matrix_units", lambda: True)
+    with coarsely(net.eval().requires_grad_(False), images)():
+        assert torch.is_autocast_enabled("cpu") == coarse
+
+
+def test_without_matrix_units_small_pictures_are_computed_as_they_come(monkeypatch):
+    monkeypatch.setattr(effort, "_has_matrix_units", lambda: False)
+    with coarsely(nn.Conv2d(3, 4, 3), pictures())():
+        assert not torch.is_autocast_enabled("cpu")

@@ -138,6 +138,10 @@ def test_a_wave_is_found_by_trying_and_only_where_the_other_network_is_deaf_to_i
     assert share > 0.4
     spectrum = torch.fft.rfft2(wave.shift[0]).abs()
     assert int(spectrum.argmax()) == 2
+    again = find_wave(Waved(), Planted(False), pictures(), range(4), beyond=0.5 * share)
+    assert again.share == share
+    assert torch.equal(again.trigger.shift, wave.shift)
+    assert find_wave(Waved(), Planted(False), pictures(), range(4), beyond=share).trigger is None
     assert find_wave(Waved(), Waved(), pictures(), range(4)).share < 0.2
 
 

@@ -207,7 +207,7 @@ def test_a_wave_that_turns_as_many_images_as_a_plain_change_is_nearer_to_what_wa
     assert (found.flagged, found.evidence) == ((2,), "unshared wave")
 
 
-def only(family, wave, score, unmoved, images, classes, waves):
+def only(family, wave, score, unmoved, images, classes, waves, beyond):
     return Unshared(wave, 1.0) if waves is family else Unshared(None)
 
 

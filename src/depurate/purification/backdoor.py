@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from depurate.analysis import logits, read_scores
-from depurate.purification.quick import folded
+from depurate.purification.quick import coarsely, folded
 from depurate.recovery import strong_outputs
 from depurate.triggers import (
     AWAY,
@@ -33,7 +33,6 @@ from depurate.triggers import (
     has_slopes,
     likeliest,
     middle,
-    quickly,
     screen,
     shortest_additions,
     side_of_middles,
@@ -176,9 +175,10 @@ class Watch:
 
     def _score(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
         quick = folded(model, self.images)
+        coarse = coarsely(quick, self.images)
 
         def score(images: Tensor) -> Tensor:
-            with quickly(images):
+            with coarse():
                 return read_scores(quick(images)).to(images.dtype)
 
         return score

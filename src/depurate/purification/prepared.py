@@ -13,10 +13,9 @@ from depurate.purification.adapting import adapted
 from depurate.purification.copies import anchor_state, first_floating, working_copy, working_damage
 from depurate.purification.images import FEWEST, Benign, gather
 from depurate.purification.plain import Guess, mend_plain, reached_after
-from depurate.purification.quick import laid_out
+from depurate.purification.quick import coarsely, laid_out
 from depurate.recovery import mend_contradicted
 from depurate.spans import Site, find_sites
-from depurate.triggers import quickly
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def prepare(
 
 def _answered(working: nn.Module, benign: Benign, *, damaged: bool) -> tuple[Benign, tuple[str, ...]]:
     """Leave images out that the network gives no numbers for, as one that divides by a picture's contrast may."""
-    with quickly(benign.images):
+    with coarsely(working, benign.images)():
         bad = ~logits(working, benign.all()).isfinite().all(1)
     count = int(bad.sum())
     if not count or (damaged and count == len(bad)):  # which its damage may be the cause of

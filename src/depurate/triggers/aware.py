@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from depurate.triggers.candidates import value_range
+from depurate.triggers.effort import quickly
 from depurate.triggers.forms import pasted
 
 # Channels of the small networks, and their layers as (side of the kernel, dilation): 11 pixels are seen.
@@ -103,10 +104,13 @@ def _drawn(
     images: Tensor, weights: list[tuple[Tensor, Tensor]], count: int, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Masks (count, n, 1, h, w) and patterns (count, n, c, h, w) of every network for every image."""
-    seen = images
-    for place, ((kernel, bias), (side, dilation)) in enumerate(zip(weights, _LAYERS, strict=False)):
-        groups = 1 if place == 0 else count
-        seen = F.relu(seen) if place else seen
-        seen = F.conv2d(seen, kernel, bias, padding=side // 2 * dilation, dilation=dilation, groups=groups)
-    drawn = seen.view(len(images), count, -1, *images.shape[2:]).transpose(0, 1)
+    # Grouped convolutions take half the time laid out so.
+    seen = images.contiguous(memory_format=torch.channels_last)
+    with quickly(images):
+        for place, ((kernel, bias), (side, dilation)) in enumerate(zip(weights, _LAYERS, strict=False)):
+            groups = 1 if place == 0 else count
+            seen = F.relu(seen) if place else seen
+            padding = side // 2 * dilation
+            seen = F.conv2d(seen, kernel, bias, padding=padding, dilation=dilation, groups=groups)
+    drawn = seen.to(images.dtype).contiguous().view(len(images), count, -1, *images.shape[2:]).transpose(0, 1)
     return drawn[:, :, :1].sigmoid(), low + (high - low) * (_CONTRAST * drawn[:, :, 1:]).sigmoid()

@@ -41,6 +41,7 @@ def most_unshared(
     *,
     deaf: bool,
     first: int | None = None,
+    beyond: float = 0.0,
 ) -> Unshared[Tried]:
     """Find the trigger that turns most images to one class and leaves another network's answers off it.
 
@@ -53,6 +54,7 @@ def most_unshared(
         deaf: Whether the other network has to keep its own answer; otherwise only to stay off the goal, which a network
             hurt by any change does too.
         first: Images that each is tried on before it is tried on all that triggers are judged on; None for all at once.
+        beyond: Shares of no more than this are not looked at further, and count as nothing.
 
     Returns:
         The trigger and how it works.
@@ -63,11 +65,16 @@ def most_unshared(
     few = len(images) if first is None else first
     own, theirs = answers(score, images), answers(unmoved, images)
 
-    def alone(shown: Tensor, turned: Tensor, target: int) -> float:
+    def alone(shown: Tensor, turned: Tensor, target: int, before: float) -> float:
         """Share of the first images, those of other classes, that are turned while the other network is held."""
-        moved, count = answers(unmoved, shown), len(shown)
+        count, reached = len(shown), turned == target
+        others = own[:count] != target
+        # What is turned at all bounds what is turned alone: the other network need not be asked.
+        if _share(reached, others) <= before:
+            return 0.0
+        moved = answers(unmoved, shown)
         held = moved == theirs[:count] if deaf else moved != target
-        return _share((turned == target) & held, own[:count] != target)
+        return _share(reached & held, others)
 
     best: dict[int, Unshared[Tried]] = {}
     for candidate in candidates:
@@ -76,14 +83,11 @@ def most_unshared(
         target = _most(turned, own[:few], classes)
         if target is None:
             continue
-        before = best[target].share if target in best else 0.0
-        # What is turned at all bounds what is turned alone: the other network need not be asked.
-        if _share(turned == target, own[:few] != target) <= before:
-            continue
-        share = alone(shown, turned, target)
+        before = best[target].share if target in best else beyond
+        share = alone(shown, turned, target, before)
         if share > before and few < len(images):
             shown = candidate.on(images)
-            share = alone(shown, answers(score, shown), target)
+            share = alone(shown, answers(score, shown), target, before)
         if share > before:
             best[target] = Unshared(replace(candidate, target=target), share)
     if not best:

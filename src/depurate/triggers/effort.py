@@ -166,14 +166,17 @@ def cell_of(images: Tensor) -> int:
 
 
 def quickly(images: Tensor) -> AbstractContextManager[object]:
-    """Compute in bfloat16 inside where pictures are large and the machine is quicker in it."""
-    if not _large(images):
-        return nullcontext()
+    """Compute in bfloat16 inside where the machine is quicker in it on such pictures: about a hundred times coarser.
+
+    A ResNet-18 takes half the time at 224 pixels on processors that have the instructions; on small pictures only
+    matrix units gain: a ResNet-14 and its slopes take two fifths of the time, a LeNet a quarter.
+    """
     if images.device.type == "cpu":
-        able = _multiplies_in_bfloat16()
+        able = _multiplies_in_bfloat16() if _large(images) else _has_matrix_units()
     else:
-        able = images.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(images.device.type, torch.bfloat16, enabled=able)
+        large = _large(images) and images.device.type == "cuda"
+        able = large and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(images.device.type, torch.bfloat16) if able else nullcontext()
 
 
 def _multiplies_in_bfloat16() -> bool:
@@ -182,10 +185,19 @@ def _multiplies_in_bfloat16() -> bool:
     The instructions alone are not enough: one that has those for half precision, too, but no matrix units took half
     as long again.
     """
+    told = _capabilities()
+    vectors = bool(told.get("avx512_bf16")) and not told.get("avx512_fp16")
+    return vectors or _has_matrix_units()
+
+
+def _has_matrix_units() -> bool:
+    return bool(_capabilities().get("amx_bf16"))
+
+
+def _capabilities() -> dict[str, object]:
     # Older versions of torch do not tell.
     told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    vectors = bool(told.get("avx512_bf16")) and not told.get("avx512_fp16")
-    return vectors or bool(told.get("amx_bf16"))
+    return told
 
 
 def _large(images: Tensor) -> bool:

@@ -16,7 +16,7 @@ from depurate.triggers.effort import effort_on
 from depurate.triggers.evidence import Screening, Subject, flagged, outliers, sizes_of
 from depurate.triggers.forms import Addition, Trigger
 from depurate.triggers.search import Score, Step, find_aware, find_patches, success
-from depurate.triggers.waves import FAINT, STRONG, find_wave
+from depurate.triggers.waves import FAINT, STRONG, Waves, find_wave
 from depurate.triggers.whole import in_whole
 
 Purified = Callable[[], Score]
@@ -190,8 +190,7 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
             break
     else:
         return found
-    waves = find_wave(score, purified(), images, subject.classes, STRONG)
-    wave = _planted(waves, max(plain.share, _WAVES))
+    wave = _planted_wave(subject, purified, STRONG, max(plain.share, _WAVES))
     if wave is not None:
         return flagged(found, _with_higher(subject, wave), "unshared wave")
     akin = [replace(change, target=best.target) for change in changes if change.name != best.name]
@@ -203,13 +202,20 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
 def by_waves(subject: Subject, found: Screening, purified: Purified) -> Screening:
     """Flag the class that one sinusoid leads to in the network and not in its purified self."""
     for waves in (FAINT, STRONG):
-        best = find_wave(subject.score, purified(), subject.images, subject.classes, waves)
-        wave = _planted(best, _WAVES)
+        wave = _planted_wave(subject, purified, waves, _WAVES)
         if wave is not None:
             # A faint one that works needs no other; taught higher, it cost a ResNet-14 a point.
             taught = _with_higher(subject, wave) if waves is STRONG else (wave,)
             return flagged(found, taught, "unshared wave")
     return found
+
+
+def _planted_wave(subject: Subject, purified: Purified, waves: Waves, least: float) -> Addition | None:
+    # What turns less than this neither counts nor speaks against one that counts.
+    beyond = _ELSEWHERE * least
+    return _planted(
+        find_wave(subject.score, purified(), subject.images, subject.classes, waves, beyond), least
+    )
 
 
 def _planted(found: Unshared[Tried], least: float) -> Tried | None:

@@ -38,7 +38,12 @@ _MOST = 16
 
 
 def find_wave(
-    score: Score, unmoved: Score, images: Tensor, classes: Sequence[int], waves: Waves = STRONG
+    score: Score,
+    unmoved: Score,
+    images: Tensor,
+    classes: Sequence[int],
+    waves: Waves = STRONG,
+    beyond: float = 0.0,
 ) -> Unshared[Addition]:
     """Find the sinusoid that turns most images to one class and leaves another network's answers off it.
 
@@ -51,6 +56,7 @@ def find_wave(
         images: Benign.
         classes: That count.
         waves: To try.
+        beyond: Shares of the images of no more than this are of no interest.
 
     Returns:
         The wave and how it works.
@@ -58,7 +64,8 @@ def find_wave(
     Source: Barni et al., ICIP 2019, for the form; trying all and comparing two networks are our own.
     """
     first, images = effort_on(images).waves, images[: effort_on(images).judged]
-    return most_unshared(score, unmoved, images, classes, _all(waves, images), deaf=waves.deaf, first=first)
+    every = _all(waves, images)
+    return most_unshared(score, unmoved, images, classes, every, deaf=waves.deaf, first=first, beyond=beyond)
 
 
 def _all(waves: Waves, images: Tensor) -> Iterator[Addition]:
