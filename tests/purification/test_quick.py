@@ -143,6 +143,7 @@ class Close(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer = nn.Conv2d(3, 4, 3)
+        self.layer.bias.data.copy_(10 * torch.arange(4))
 
     def forward(self, images):
         return 1e3 + 1e-2 * self.layer(images).mean((2, 3))
