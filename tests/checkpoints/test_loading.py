@@ -69,6 +69,33 @@ def test_prefixes_are_seen_through_on_either_side(tmp_path: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
 
 
+class Lightning(nn.Module):
+    """Keeps the network in an attribute, as modules of Lightning do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.DataParallel(net())
+
+
+def test_whatever_stands_before_all_names_is_seen_through_on_either_side(tmp_path: Path) -> None:
+    model = Lightning()
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "lit.ckpt")
+    torch.save(model.model.module.state_dict(), tmp_path / "plain.pt")
+    for name in ("lit.ckpt", "plain.pt"):
+        found = read_checkpoint(tmp_path / name)
+        for target in (net(), nn.DataParallel(net()), Lightning()):
+            loaded = load_state(target, found, source=name)
+            assert all(
+                torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True)
+            )
+
+
+def test_names_with_very_many_dots_take_no_time() -> None:
+    state = {"a." * 200_000 + end: torch.ones(1) for end in ("one", "two")}
+    with pytest.raises(InputError, match="2 unexpected"):
+        load_state(net(), state, source="a.pt")
+
+
 class HasModule(nn.Module):
     """Its own keys all start with `module.`, which is no wrapper here."""
 

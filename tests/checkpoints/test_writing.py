@@ -109,6 +109,20 @@ def test_state_with_or_without_prefix_and_additions_of_the_network(tmp_path: Pat
         assert list(read_checkpoint(tmp_path / "pure.safetensors").state) == ["module.fc.weight"]
 
 
+@pytest.mark.parametrize(("stored", "computed"), [("", "module."), ("model.", ""), ("", "model.net.")])
+def test_the_network_or_its_file_may_have_something_around_it(
+    tmp_path: Path, stored: str, computed: str
+) -> None:
+    suspect = suspect_in(
+        tmp_path, {stored + "fc.weight": torch.ones(2, 2), stored + "fc.bias": torch.ones(2)}
+    )
+    state = {computed + "fc.weight": torch.zeros(2, 2), computed + "fc.bias": torch.zeros(2)}
+    write_checkpoint(tmp_path / "pure.safetensors", state, like=suspect, metadata={})
+    pure = read_checkpoint(tmp_path / "pure.safetensors").state
+    assert pure.keys() == suspect.state.keys()
+    assert not any(value.any() for value in pure.values())
+
+
 def test_provenance_is_in_the_metadata(tmp_path: Path) -> None:
     save_file({"w": torch.ones(2)}, tmp_path / "suspect.safetensors", metadata={"author": "stranger"})
     suspect = read_checkpoint(tmp_path / "suspect.safetensors")

@@ -28,6 +28,15 @@ def test_inspect_names_what_is_hit(work):
     assert found["0.weight"]["finding"] == "equal to the anchor"
 
 
+def test_inspect_finds_an_anchor_that_something_is_around(work):
+    state = load_file(work.folder / "suspect.safetensors")
+    save_file({f"model.{key}": value for key, value in state.items()}, work.folder / "lit.safetensors")
+    for suspect, anchor in (("suspect", "lit"), ("lit", "suspect")):
+        done = work.run("inspect", f"{suspect}.safetensors", "--anchor", f"{anchor}.safetensors")
+        assert done.returncode == 0, done.stderr
+        assert "equal to the anchor" in done.stdout
+
+
 def test_inspect_refuses_an_anchor_of_another_shape(work):
     save_file({"0.weight": torch.zeros(2)}, work.folder / "anchor.safetensors")
     done = work.run("inspect", "suspect.safetensors", "--anchor", "anchor.safetensors")

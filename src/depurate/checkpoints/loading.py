@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from depurate.checkpoints.checkpoint import Checkpoint
+from depurate.checkpoints.prefixes import meet
 from depurate.checkpoints.quoting import quote, quote_few
-from depurate.checkpoints.unwrapping import common_prefix
 from depurate.errors import InputError
 from depurate.networks import copy_of
 
@@ -19,8 +19,8 @@ def load_state(model: nn.Module, checkpoint: Checkpoint | Mapping[str, Tensor], 
     """Copy a network and load a state into the copy.
 
     Half precision is computed in float32, which holds it exactly; one float64 tensor makes the whole copy
-    float64. Prefixes of DataParallel and torch.compile are seen through. `num_batches_tracked` may be
-    missing, and so may the second name of a tied tensor.
+    float64. What DataParallel, torch.compile or Lightning put before all names is seen through.
+    `num_batches_tracked` may be missing, and so may the second name of a tied tensor.
 
     Args:
         model: The network; it is not changed.
@@ -63,7 +63,7 @@ def load_state(model: nn.Module, checkpoint: Checkpoint | Mapping[str, Tensor], 
 
 
 def match_names(checkpoint: Checkpoint | Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
-    """Give the state its own names or those without its prefix, whichever fit the network better.
+    """Give the state the network's names, whatever one of the two has around it.
 
     Args:
         checkpoint: What `read_checkpoint` returned, or named tensors.
@@ -73,13 +73,7 @@ def match_names(checkpoint: Checkpoint | Mapping[str, Tensor], names: Iterable[s
         The same tensors, possibly renamed.
     """
     state = checkpoint.state if isinstance(checkpoint, Checkpoint) else dict(checkpoint)
-    prefix = common_prefix(state)
-    wanted = set(names)
-    # A network in DataParallel or torch.compile may be filled from a state without their prefix, too.
-    own = common_prefix(wanted)
-    bare = {key.removeprefix(prefix): value for key, value in state.items()}
-    wrapped = {own + key: value for key, value in bare.items()}
-    return max((bare, state, wrapped), key=lambda some: len(wanted & some.keys()))
+    return {name: state[key] for key, name in meet(state.keys(), set(names)).items()}
 
 
 def _misfits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Iterator[str]:

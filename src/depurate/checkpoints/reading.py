@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 
 from depurate.checkpoints.checkpoint import Checkpoint
+from depurate.checkpoints.prefixes import common_prefix
 from depurate.checkpoints.provenance import file_sha256
 from depurate.checkpoints.quoting import quote
 from depurate.checkpoints.screening import screen_state
 from depurate.checkpoints.sniffing import sniff_format
-from depurate.checkpoints.unwrapping import common_prefix, unwrap
+from depurate.checkpoints.unwrapping import unwrap
 from depurate.errors import InputError
 
 # weights_only=True could be made to run code before 2.6 (CVE-2025-32434) and to corrupt memory before 2.10

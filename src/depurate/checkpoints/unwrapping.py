@@ -1,8 +1,8 @@
-"""Finds the state dict inside what people put around it, and the prefix that wrappers of modules add."""
+"""Finds the state dict inside what people put around it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +11,6 @@ from depurate.checkpoints.quoting import quote_few
 from depurate.errors import InputError
 
 _WRAPPERS = ("state_dict", "model_state_dict", "net", "model", "weights")
-_PREFIXES = ("module.", "_orig_mod.")
 _MAX_DEPTH = 2
 
 
@@ -74,20 +73,3 @@ def _leads_to_tensors(value: object, depth: int, known: dict[tuple[int, int], bo
             for key, inner in value.items()
         )
     return known[id(value), depth]
-
-
-def common_prefix(keys: Iterable[str]) -> str:
-    """Find the prefix that DataParallel and torch.compile put before every key, if any.
-
-    >>> common_prefix(["module._orig_mod.fc.weight", "module._orig_mod.fc.bias"])
-    'module._orig_mod.'
-    >>> common_prefix(["module.fc.weight", "head.weight"])
-    ''
-    """
-    names, prefix = list(keys), ""
-    while names:
-        found = next((p for p in _PREFIXES if all(name.startswith(prefix + p) for name in names)), None)
-        if found is None:
-            break
-        prefix += found
-    return prefix

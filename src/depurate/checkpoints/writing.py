@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from depurate.checkpoints.checkpoint import Checkpoint
+from depurate.checkpoints.prefixes import meet
 from depurate.checkpoints.provenance import provenance
 from depurate.checkpoints.quoting import quote, quote_few
 from depurate.errors import InputError
@@ -72,7 +73,7 @@ def write_checkpoint(
 
     Args:
         path: Where to; must end in `.safetensors` and must not lead to the suspect.
-        state: Purified tensors under the suspect's keys, with or without its prefix. Those that the
+        state: Purified tensors under the suspect's keys, whatever one of the two has around the network. Those that the
             suspect lacks are dropped, but only `num_batches_tracked` and second names of tensors it has.
         like: The suspect as read.
         metadata: Text to store beside the suspect's own metadata and the provenance.
@@ -100,8 +101,7 @@ def write_checkpoint(
 
 def _restore(state: Mapping[str, Tensor], like: Checkpoint, *, source: str) -> dict[str, Tensor]:
     """Put the state under the suspect's keys, in its order and dtypes."""
-    prefix = "" if all(key in state for key in like.state) else like.prefix
-    names = {key: key.removeprefix(prefix) for key in like.state}
+    names = meet(like.state.keys(), state.keys())
     missing = [name for name in names.values() if name not in state]
     if missing:
         raise InputError(
