@@ -140,7 +140,7 @@ def test_the_users_own_file(file: Path) -> None:
     ("name", "message"),
     [
         ("absent", "has no 'absent'; it defines Settings, make, needs, wrong, leaves and 2 more"),
-        ("", "has no ''; it defines Settings"),
+        ("", "say what in it makes the network, as in mine.py:NAME; it defines Settings"),
         ("needs", r"calling needs\(\) without arguments failed \(TypeError: .*classes"),
         ("wrong", r"wrong\(\) returned a int, not an nn.Module"),
         ("leaves", r"calling leaves\(\) without arguments failed \(SystemExit: 3"),

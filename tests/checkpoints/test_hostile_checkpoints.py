@@ -152,6 +152,13 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+def test_the_list_of_a_checkpoints_parts_says_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text('{"metadata": {}, "weight_map": {"fc.weight": "model-00001-of-00002.safetensors"}}')
+    with pytest.raises(InputError, match=r"index.json: lists the parts of a checkpoint .*; join these"):
+        read_checkpoint(path)
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files_are_refused_in_one_line(tmp_path: Path, name: str) -> None:
     make, message = BAD[name]

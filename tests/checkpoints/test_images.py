@@ -321,6 +321,24 @@ def test_missing_sources(tmp_path: Path, spec: str, monkeypatch: pytest.MonkeyPa
         read_images(spec)
 
 
+def test_an_empty_name_is_not_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="the name given is empty"):
+        read_images("")
+    assert len(read_images(".").tensor) == 1
+
+
+def test_a_folder_of_links_to_folders_says_that_they_are_not_followed(tmp_path: Path) -> None:
+    spec = folder_of(tmp_path / "real", {"cats/a.png": png()})
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/cats").symlink_to(Path(spec) / "cats")
+    with pytest.raises(
+        InputError, match=r"linked: holds no images .*; links to folders, such as .*cats, are not"
+    ):
+        read_images(tmp_path / "linked")
+
+
 def test_a_single_picture_is_no_source(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
     with pytest.raises(InputError, match="not a folder or zip of images"):

@@ -40,7 +40,11 @@ def build_from_file(path: Path, name: str) -> nn.Module:
         raise InputError(f"{quote(str(path))}: no such file")
     with _importable(path.resolve().parent):
         module = _run(path)
-        found = getattr(module, name, None) if name else None
+        if not name:
+            raise InputError(
+                f"{path}: say what in it makes the network, as in {path.name}:NAME; it defines {_callables(module)}"
+            )
+        found = getattr(module, name, None)
         if found is None:
             raise InputError(f"{path}: has no {quote(name)!r}; it defines {_callables(module)}")
         if isinstance(found, nn.Module):

@@ -150,6 +150,8 @@ def _check_request(
 
 def is_array(spec: str | os.PathLike[str]) -> bool:
     """Tell whether the images lie in an array file; refuse what is not there at all."""
+    if not str(spec):  # which would be the folder one is in
+        raise InputError("images: the name given is empty; give a folder, a zip or an array file")
     if str(spec).startswith("torchvision:"):
         return False
     path = Path(spec)

@@ -60,17 +60,20 @@ def open_folder(folder: Path) -> Pictures:
     Raises:
         InputError: If there are none.
     """
-    found = []
+    found, linked = [], ""
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
     for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        links = (str(Path(parent, name)) for name in folders if Path(parent, name).is_symlink())
+        linked = linked or next(links, "")
         found += [Path(parent, name).relative_to(folder).as_posix() for name in files if _is_picture(name)]
     names = sorted(found)
     if not names:
-        raise InputError(f"{folder}: holds no images ({', '.join(s[1:] for s in _SUFFIXES)})")
+        left = f"; links to folders, such as {quote(linked)}, are not followed" if linked else ""
+        raise InputError(f"{folder}: holds no images ({', '.join(s[1:] for s in _SUFFIXES)}){left}")
 
     def decode(index: int) -> Tensor:
         path = folder / names[index]

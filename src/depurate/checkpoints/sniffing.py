@@ -67,6 +67,10 @@ def sniff_format(path: Path) -> str:
             f"{path}: is a Python pickle, which can hold code; it was not executed. "
             f"Where you trust it, load it yourself and save a state_dict: {_SAVE_HINT}"
         )
+    if path.name.endswith(".index.json"):
+        raise InputError(
+            f"{path}: lists the parts of a checkpoint in several files; join these into one safetensors file first"
+        )
     if _is_text(head):
         raise InputError(f"{path}: is a text file, not a checkpoint")
     if path.suffix.lower() == ".onnx":
