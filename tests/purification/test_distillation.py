@@ -115,6 +115,21 @@ def test_a_seed_fixes_it_and_global_randomness_nothing():
     assert not same(state(one), state(distilled(suspect, purified, [a_patch()], replace(HOW, seed=1))))
 
 
+class Noted(nn.Linear):
+    """Keeps a whole number beside its weights, as layers made for few bits do."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.bits = nn.Parameter(torch.tensor(8), requires_grad=False)
+
+
+def test_layers_may_keep_whole_numbers_beside_their_weights():
+    suspect = convolutional(0).eval()
+    suspect[6] = Noted(64, 3)
+    new = distilled(suspect, suspect, [a_patch()])
+    assert new[6].bits == 8 and not torch.equal(new[6].weight, suspect[6].weight)
+
+
 def deciding(seed):
     """A network that gives all its answers to the images, none of them to nearly all."""
     net = convolutional(seed).eval()
@@ -168,8 +183,8 @@ PERTURBED = Adversarial(1, lambda images: images.flatten(1), -torch.ones(2, 1, 1
 PERTURBED_AWAY = replace(PERTURBED, target=AWAY)
 
 
-def a_plan(images=60, triggers=None, recipe=None):
-    net = convolutional().eval().requires_grad_(False)
+def a_plan(images=60, triggers=None, recipe=None, net=None):
+    net = net or convolutional().eval().requires_grad_(False)
     shown = pictures(images)
     benign = gather(shown, limit=images, seed=0, like=shown)
     run = Run(
@@ -199,7 +214,14 @@ def test_a_refined_recovery_is_accounted_for():
     assert finished.layers[0].moved == pytest.approx(
         float((now - received).norm() / received.norm()), rel=1e-5
     )
-    assert "distilled" in finished.layers[0].notes[-1]
+    assert "distilled together with the other layers" in finished.layers[0].notes[-1]
+
+
+def test_a_layer_that_is_the_only_one_is_not_said_to_have_others():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(72, 3)).eval().requires_grad_(False)
+    plan, run, done, watch = a_plan(net=net)
+    _, finished, _ = refine(plan, run, done, (), watch, HOW)
+    assert finished.layers[0].notes[-1].startswith("then distilled: trained")
 
 
 def test_a_distillation_that_costs_too_much_is_dropped(monkeypatch):

@@ -79,10 +79,12 @@ def distil(
         images, too, from a damaged start; starting from a recovery and resisting found triggers are our own.
     """
     learner = copy.deepcopy(purified).eval()
+    # A class of its own may keep other numbers beside these, some of them whole.
     parameters = [
         parameter.requires_grad_()
         for name in layers
-        for parameter in learner.get_submodule(name).parameters(recurse=False)
+        for kind, parameter in learner.get_submodule(name).named_parameters(recurse=False)
+        if kind in ("weight", "bias")
     ]
     teacher, student = scored_by(suspect), scored_by(learner)
     generator = torch.Generator().manual_seed(how.seed)

@@ -32,9 +32,10 @@ _PERTURBED = (
     "({before:.0%} before)"
 )
 _NOTE = (
-    "then distilled together with the other layers: trained, without labels, to answer benign images as the suspect "
-    "does and not to follow the triggers found"
+    "then distilled{together}: trained, without labels, to answer benign images as the suspect does and not to follow "
+    "the triggers found"
 )
+_TOGETHER = " together with the other layers"
 _UNCHECKED = "distilled without a check: there were too few images to hold any back"
 
 
@@ -147,7 +148,8 @@ class _Task:
         origin = anchor_kernels(self.run.anchor, layer.name, received)
         start = torch.zeros_like(received) if origin is None else origin
         nothing = torch.zeros_like(received, dtype=torch.bool)
-        return brought_up(layer, LayerOutcome(site, "soft", received, start, purified, nothing), _NOTE)
+        note = _NOTE.format(together=_TOGETHER if len(self.layers) > 1 else "")
+        return brought_up(layer, LayerOutcome(site, "soft", received, start, purified, nothing), note)
 
 
 def _with_trial(plan: Plan, run: Run, tried: _Tried) -> Plan:
