@@ -181,6 +181,14 @@ def test_what_may_be_noise_is_repaired_where_no_trigger_is_found(may_be_noise):
     assert accuracy(result.model) > accuracy(suspect) - 0.03
 
 
+def test_where_nothing_can_be_searched_that_is_said_once_and_no_more(may_be_noise):
+    net = telling(9.0)
+    images = IMAGES + 0.01 * torch.randn(IMAGES.shape, generator=torch.Generator().manual_seed(0))
+    said = purify(net, images).record.warnings
+    assert len(said) == len(set(said))
+    assert any("as no triggers could be searched for, they were replaced" in warning for warning in said)
+
+
 @pytest.mark.parametrize(
     "noise",
     ["sparse:rate=0.1,law=gaussian,scale=3", "sparse:rate=0.1,law=gaussian,scale=10", "signflip:rate=0.05"],

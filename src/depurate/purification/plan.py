@@ -42,6 +42,7 @@ _PERHAPS_SPARSE = (
     "{done}"
 )
 _REPLACED = "as no trigger was found, they were replaced"
+_REPLACED_UNSEARCHED = "as no triggers could be searched for, they were replaced"
 _LEFT = "as a backdoor was found, they were left, and `--method robust` would replace them"
 
 
@@ -133,9 +134,11 @@ def _by_noise(
     plan = against_a_backdoor(run, watch, strength, recipe_at)
     if not recipe.sparse:
         return plan
-    flagged = plan.screening is not None and bool(plan.screening.flagged)
-    warned = (*plan.warnings, _PERHAPS_SPARSE.format(share=noise.share, done=_LEFT if flagged else _REPLACED))
-    return replace(plan, warnings=warned) if flagged else Plan(run, recipe, (), warned, plan.screening)
+    found = plan.screening
+    flagged = found is not None and bool(found.flagged)
+    done = _LEFT if flagged else _REPLACED_UNSEARCHED if found is None else _REPLACED
+    warned = (*plan.warnings, _PERHAPS_SPARSE.format(share=noise.share, done=done))
+    return replace(plan, warnings=warned) if flagged else Plan(run, recipe, (), warned, found)
 
 
 def _treated_as_sparse(noise: SparseNoise) -> str:

@@ -127,16 +127,21 @@ def purify(
         trials=plan.trials,
         untouched=uncovered(unwrapped(model), done.purified, ready.sites),
         guessed=guessed,
-        warnings=(
-            *plan.warnings,
-            *left,
-            *withdrawn,
-            *ready.said,
-            *(guess.said for guess in ready.guesses),
-            *_of_mended(ready.mended),
-            *done.remarks,
-            *run.signatures(done.purified if plan.recipe.repairs else done.suspect),
-            *thin_ground(done.layers),
+        # A search that could not be made is told of once, also where a repaired network was to be searched again.
+        warnings=tuple(
+            dict.fromkeys(
+                (
+                    *plan.warnings,
+                    *left,
+                    *withdrawn,
+                    *ready.said,
+                    *(guess.said for guess in ready.guesses),
+                    *_of_mended(ready.mended),
+                    *done.remarks,
+                    *run.signatures(done.purified if plan.recipe.repairs else done.suspect),
+                    *thin_ground(done.layers),
+                )
+            )
         ),
         versions={name: version(name) for name in ("depurate", "torch")}
         | {"python": platform.python_version()},
