@@ -202,6 +202,13 @@ def test_jobs_cross_everything_that_makes_sense(zoo, tmp_path):
         jobs_of(replace(plan, models=("nosuch",)), there(zoo))
 
 
+def test_a_zoo_that_is_not_there_is_named_and_leaves_no_folder(tmp_path):
+    for place, said in ((tmp_path / "nowhere", "no such folder"), (tmp_path, "holds no networks of a zoo")):
+        with pytest.raises(InputError, match=f"{place}: {said}; depurate zoo all"):
+            run(Plan(place, tmp_path, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def few(tmp_path, monkeypatch):
     """A run's folder; the images it reads are few."""

@@ -144,9 +144,10 @@ def _prepare(plan: Plan) -> tuple[Present, Sequence[Job], Sequence[Job], Mapping
         parse_noise(spec)
     for spec in plan.defences:
         parse_defence(spec)
+    models = _models(plan)
     make_folder(plan.out / "records")
     found = read_records(plan.out)
-    present, pixels = look(plan.zoo, plan.data, plan.out, _models(plan), found)
+    present, pixels = look(plan.zoo, plan.data, plan.out, models, found)
     jobs = jobs_of(plan, present)
     there = {row.job for row in present.current(found) if row.job.defence.partition(":")[0] not in plan.redo}
     waiting = [job for job in jobs if job not in there]
@@ -155,9 +156,14 @@ def _prepare(plan: Plan) -> tuple[Present, Sequence[Job], Sequence[Job], Mapping
 
 def _models(plan: Plan) -> tuple[str, ...]:
     there = sorted(path.parent.name for path in plan.zoo.glob("*/record.json"))
+    if not there:
+        raise InputError(
+            f"{plan.zoo}: {'holds no networks of a zoo' if plan.zoo.is_dir() else 'no such folder'}; "
+            "depurate zoo all trains some"
+        )
     for pattern in plan.models:
         if not fnmatch.filter(there, pattern):
-            raise InputError(f"{plan.zoo}: no network {pattern!r}; there are {', '.join(there) or 'none'}")
+            raise InputError(f"{plan.zoo}: no network {pattern!r}; there are {', '.join(there)}")
     return tuple(name for name in there if any(fnmatch.fnmatch(name, pattern) for pattern in plan.models))
 
 
