@@ -207,6 +207,14 @@ def test_a_layer_equal_to_its_anchor_comes_back_bit_for_bit():
         ),
         ({"images": [{"x": torch.zeros(8, 2, 6, 6)}]}, "got dict"),
         ({"images": torch.zeros(20)}, r"got a tensor of shape \(20,\)"),
+        ({"images": None}, "images: expected a tensor or batches of them, got NoneType"),
+        (
+            {"images": list(pictures())},
+            r"does not accept images of shape \(6, 6\): .*have to be stacked first",
+        ),
+        ({"max_images": 9}, "max_images: 9; at least 10"),
+        ({"max_images": -1}, "max_images: -1"),
+        ({"anchor": "init.pt"}, "anchor: expected a network, a state dict or None, got str"),
         ({"images": torch.zeros(20, 3, 6, 6)}, r"does not accept images of shape \(3, 6, 6\)"),
     ],
     ids=lambda value: None if isinstance(value, str) else "-".join(value),
@@ -225,6 +233,9 @@ def test_bad_input_is_told_in_one_line(change, message):
         (nn.Sequential(nn.Flatten(), nn.LayerNorm(72)), "no convolution or dense layer"),
         (nn.Sequential(nn.Flatten(), nn.Linear(72, 1)), r"shape \(1,\) an image"),
         (nn.Sequential(nn.Conv2d(2, 3, 3)), r"shape \(3, 4, 4\) an image"),
+        (nn.Linear(72, 3).state_dict(), "model: expected a network .* got OrderedDict"),
+        (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "model: has lazy layers"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(72, 3, device="meta")), "model: was made on the meta device"),
     ],
 )
 def test_networks_that_cannot_be_purified_say_so(net, message):

@@ -99,7 +99,7 @@ def gather(images: Tensor | Iterable[object], *, limit: int, seed: int, like: Te
         The images.
 
     Raises:
-        InputError: No images, fewer than 10, shapes that differ, NaN or Inf, absurd values.
+        InputError: No images, fewer than 10 of them or wanted, shapes that differ, NaN or Inf, absurd values.
 
     Example:
         >>> benign = gather([torch.rand(30, 1, 8, 8)] * 3, limit=60, seed=0, like=torch.zeros(1))
@@ -122,6 +122,8 @@ def gather(images: Tensor | Iterable[object], *, limit: int, seed: int, like: Te
             (pool, keys), waiting = _least(pool, keys, limit), 0
     if seen < FEWEST:
         raise InputError(f"images: {seen} given; at least {FEWEST} are needed")
+    if limit < FEWEST:
+        raise InputError(f"max_images: {limit}; at least {FEWEST} are needed")
     (kept,), _ = _least(pool, keys, limit)
     kept = kept.to(like)
     if not bool(torch.isfinite(kept).all()):
@@ -146,6 +148,8 @@ def _least(pool: list[Tensor], keys: list[Tensor], limit: int) -> tuple[list[Ten
 def _batches_of(images: Tensor | Iterable[object]) -> Iterable[Tensor]:
     if isinstance(images, Tensor):
         images = torch.split(images, 4096)
+    if not isinstance(images, Iterable):
+        raise InputError(f"images: expected a tensor or batches of them, got {_described(images)}")
     for batch in images:
         values = batch[0] if isinstance(batch, tuple | list) and batch else batch
         if not isinstance(values, Tensor) or values.ndim < 2:

@@ -12,8 +12,8 @@ from importlib.metadata import version
 from torch import Tensor, nn
 
 from depurate.analysis import after_repair, thin_ground, with_mended
-from depurate.errors import InputError
 from depurate.networks import unwrapped
+from depurate.purification.asked import check_networks, check_settings
 from depurate.purification.backdoor import Watch
 from depurate.purification.copies import like_the_original, rounding_of
 from depurate.purification.distillation import Distillation
@@ -35,8 +35,6 @@ _MENDED = (
     "{hit:,} running statistics of normalisations contradict the benign images, where all others fit ({names}): they "
     "were estimated anew, and all else was done with these"
 )
-
-METHODS = ("auto", "exact", "soft", "robust")
 
 
 @plain_modes()
@@ -74,7 +72,7 @@ def purify(
         distil: Refine a recovery that triggers were taught away in: train its layers together, without labels, to
             answer varied benign images as the suspect does and not to follow the triggers. Takes longer.
         seed: Of every random choice: which images are held back, which patches are looked at.
-        max_images: A random sample of this many is used when more are given.
+        max_images: A random sample of this many, 10 or more, is used when more are given.
         rounding: Relative rounding in the weights, below which exact recovery takes a difference for none; None takes
             that of the network's precision, which is wrong where it was loaded from coarser numbers.
 
@@ -82,7 +80,7 @@ def purify(
         The purified network and the account.
 
     Raises:
-        InputError: The images, anchor or settings do not fit the network; the message names what and where.
+        InputError: Network, images, anchor or settings do not fit each other; the message names what and where.
 
     Example:
         >>> import torch
@@ -95,7 +93,8 @@ def purify(
         (soft recovery, ridge regression towards the anchor).
     """
     started = time.perf_counter()
-    _check(method, strength, distil=distil)
+    check_networks(model, anchor)
+    check_settings(method, strength, distil=distil)
     ready = prepare(model, images, anchor, method, limit=max_images, seed=seed)
     run = Run(ready.working, ready.anchor, ready.sites, ready.benign, progress or _silent)
     stored = rounding_of(model.parameters()) if rounding is None else rounding
@@ -157,21 +156,6 @@ def _of_mended(mended: Mapping[str, Tensor]) -> tuple[str, ...]:
         return ()
     hit = sum(int(mask.sum()) for mask in mended.values())
     return (_MENDED.format(hit=hit, names=first_names(mended)),)
-
-
-def _check(method: str, strength: float | None, *, distil: bool) -> None:
-    if method not in METHODS:
-        raise InputError(f"method: {method!r}; expected one of {', '.join(METHODS)}")
-    if strength is not None and not 0 < strength < float("inf"):
-        raise InputError(f"strength: {strength}; expected a number over 0, such as 0.1")
-    if strength is not None and method in ("exact", "robust"):
-        raise InputError(
-            f"strength: {strength} given, but the {method} method has none; use method soft or auto"
-        )
-    if distil and method != "auto":
-        raise InputError(
-            f"distil: the {method} method looks for no triggers to teach away; use method auto, or leave it out"
-        )
 
 
 def _agreement(plan: Plan) -> Agreement | None:

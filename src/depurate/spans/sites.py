@@ -19,6 +19,7 @@ from depurate.spans.modes import kept_modes
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 Collect = Callable[[Tensor, Tensor], None]
+_UNSTACKED = " (single pictures, as a Dataset gives, have to be stacked first, or handed in by a DataLoader)"
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ def find_sites(model: nn.Module, images: Tensor) -> tuple[Site, ...]:
         with torch.no_grad():
             model(images.clone())  # some networks change what they are given
     except Exception as error:  # whatever a stranger's network raises
-        shape = tuple(images.shape[1:])
+        shape, hint = tuple(images.shape[1:]), _UNSTACKED if images.ndim == 3 else ""
         raise InputError(
-            f"the network does not accept images of shape {shape}: {_first_line(error)}"
+            f"the network does not accept images of shape {shape}: {_first_line(error)}{hint}"
         ) from error
     finally:
         for handle in handles:
