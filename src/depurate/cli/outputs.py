@@ -21,6 +21,8 @@ def check_free(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> Non
     """
     try:
         _check(path, force, inputs)
+    except InputError:
+        raise
     # RuntimeError: links in a circle; ValueError: a NUL in the name.
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{path}: cannot be written ({error})") from error
