@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from depurate.analysis import logits, thin_ground, unlike_training, unrelated_anchor
+from depurate.analysis import logits, same_anchor, thin_ground, unlike_training, unrelated_anchor
 from depurate.recovery import Guarantee, LayerRecord
 from depurate.spans import find_sites
 
@@ -55,6 +55,16 @@ def test_the_anchor_that_training_started_from_raises_nothing():
     assert unrelated_anchor(*trained()) == ()
     suspect, _, sites = trained()
     assert unrelated_anchor(suspect, {}, sites) == ()
+
+
+def test_an_anchor_that_is_the_suspect_itself_is_noticed():
+    suspect, anchor, sites = trained()
+    own = suspect.state_dict()
+    assert same_anchor(suspect, {}, sites) == same_anchor(suspect, anchor, sites) == ()
+    assert same_anchor(suspect, {**own, "0.weight": anchor["0.weight"]}, sites) == ()
+    for given in (own, {"0.weight": own["0.weight"]}):
+        (said,) = same_anchor(suspect, given, sites)
+        assert said.startswith("the anchor equals the suspect")
 
 
 def test_a_strangers_anchor_is_noticed_every_time():

@@ -363,6 +363,8 @@ def test_signatures_of_a_bad_run_are_silent_in_a_good_one():
         name: value + 0.01 * torch.randn_like(value.float()) for name, value in net.state_dict().items()
     }
     assert purify(net, images, anchor, method="soft", strength=0.01).record.warnings == ()
+    (itself,) = purify(net, images, net, method="soft", strength=0.01).record.warnings
+    assert itself.startswith("the anchor equals the suspect in all")
     strange = purify(net, 4 * images + 3, convolutional(7), method="soft", strength=0.01).record.warnings
     assert [said[:40] for said in strange] == [
         "the benign images do not look like the t",

@@ -4,7 +4,7 @@ from depurate.analysis.agreement import compare, logits, read_scores, scored_by
 from depurate.analysis.amended import after_repair, brought_up, with_mended
 from depurate.analysis.layers import describe
 from depurate.analysis.noise import TensorFinding, inspect_state
-from depurate.analysis.signatures import thin_ground, unlike_training, unrelated_anchor
+from depurate.analysis.signatures import same_anchor, thin_ground, unlike_training, unrelated_anchor
 
 __all__ = [
     "TensorFinding",
@@ -15,6 +15,7 @@ __all__ = [
     "inspect_state",
     "logits",
     "read_scores",
+    "same_anchor",
     "scored_by",
     "thin_ground",
     "unlike_training",

@@ -108,6 +108,33 @@ def unrelated_anchor(
     return ()
 
 
+def same_anchor(model: nn.Module, anchor: Mapping[str, Tensor], sites: Sequence[Site]) -> tuple[str, ...]:
+    """Detect an anchor that is the suspect itself, which leaves nothing to tell training by.
+
+    Args:
+        model: The suspect.
+        anchor: State dict; empty when unknown.
+        sites: From `find_sites`.
+
+    Returns:
+        One sentence if every weight of theirs that the anchor has is the suspect's own, else nothing.
+
+    Example:
+        >>> net = nn.Linear(2, 2)
+        >>> said = same_anchor(nn.Sequential(net), {"0.weight": net.weight}, (Site("0", "Linear", None, 1, 1),))
+        >>> said[0][:40]
+        'the anchor equals the suspect in all con'
+    """
+    weights, keys = model.state_dict(), (key_of(site.name, "weight") for site in sites)
+    shared = [key for key in keys if key in anchor and key in weights and weights[key].ndim > 1]
+    if not shared or not all(torch.equal(weights[key], anchor[key].to(weights[key])) for key in shared):
+        return ()
+    return (
+        "the anchor equals the suspect in all convolutions and dense layers that it has, so these were taken for never "
+        "trained: if it is the suspect itself, a run without an anchor is right",
+    )
+
+
 def thin_ground(layers: Sequence[LayerRecord]) -> tuple[str, ...]:
     """Detect layers recovered from fewer benign patches than they have directions.
 

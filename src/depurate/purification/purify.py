@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from torch import Tensor, nn
 
-from depurate.analysis import after_repair, thin_ground, with_mended
+from depurate.analysis import after_repair, same_anchor, thin_ground, with_mended
 from depurate.networks import unwrapped
 from depurate.purification.asked import check_networks, check_settings
 from depurate.purification.backdoor import Watch
@@ -138,6 +138,7 @@ def purify(
                     *_of_mended(ready.mended),
                     *done.remarks,
                     *run.signatures(done.purified if plan.recipe.repairs else done.suspect),
+                    *same_anchor(ready.working, ready.anchor, ready.sites),
                     *thin_ground(done.layers),
                 )
             )
