@@ -37,6 +37,14 @@ def test_inspect_finds_an_anchor_that_something_is_around(work):
         assert "equal to the anchor" in done.stdout
 
 
+def test_whole_numbers_alone_are_refused(work):
+    save_file({"fc.weight": torch.ones(3, 2, dtype=torch.int8)}, work.folder / "small.safetensors")
+    for command in (("inspect",), ("contaminate", "--noise", "bitflip:rate=0.1", "--out", "hit.safetensors")):
+        done = work.run(command[0], "small.safetensors", *command[1:])
+        assert done.returncode == 2
+        assert "no floating-point tensors" in done.stderr and "dequantise" in done.stderr
+
+
 def test_inspect_refuses_an_anchor_of_another_shape(work):
     save_file({"0.weight": torch.zeros(2)}, work.folder / "anchor.safetensors")
     done = work.run("inspect", "suspect.safetensors", "--anchor", "anchor.safetensors")

@@ -30,12 +30,16 @@ def run_inspect(suspect: Path, anchor: Path | None, out: Path | None, force: boo
         force: Whether that file may be replaced.
 
     Raises:
-        InputError: A file cannot be read, or anchor and suspect do not match.
+        InputError: A file cannot be read or holds no floating-point tensors, or anchor and suspect do not match.
     """
     read = read_checkpoint(suspect)
     if out is not None:
         check_free(out, force=force, inputs=tuple(path for path in (suspect, anchor) if path is not None))
     findings = inspect_state(read.weights, {} if anchor is None else _matching(read, read_checkpoint(anchor)))
+    if not findings:
+        raise InputError(
+            f"{suspect}: holds no floating-point tensors, and nothing else is looked at: dequantise it first"
+        )
     console = Console()
     console.print(finding_table(findings))
     hit = sum(finding.nonfinite + finding.absurd for finding in findings)

@@ -19,7 +19,7 @@ def selected(names: Iterable[str], layers: str) -> tuple[str, ...]:
         The names selected, in the order given.
 
     Raises:
-        InputError: None is.
+        InputError: None is, or there are none.
 
     >>> selected(["conv.weight", "conv.bias", "fc.weight"], "*.weight,!fc.*")
     ('conv.weight',)
@@ -28,7 +28,9 @@ def selected(names: Iterable[str], layers: str) -> tuple[str, ...]:
     for glob in filter(None, map(str.strip, layers.split(","))):
         found = {name for name in given if fnmatchcase(name, glob.removeprefix("!"))}
         chosen = chosen - found if glob.startswith("!") else chosen | found
+    if not given:
+        raise InputError("there are no floating-point tensors to choose from: dequantise them first")
     if not chosen:
         shown = ", ".join(given[:5]) + (", ..." if len(given) > 5 else "")
-        raise InputError(f"layers: {layers!r} selects none of the floating-point tensors ({shown or 'none'})")
+        raise InputError(f"layers: {layers!r} selects none of the floating-point tensors ({shown})")
     return tuple(name for name in given if name in chosen)
