@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -104,7 +105,8 @@ class Watch:
 
     def lessons(self, suspect: nn.Module, found: Screening) -> tuple[Trigger, ...]:
         """Triggers to teach away: those found, what else works of their kind, and adversarial perturbations."""
-        score = self._score(suspect)
+        # Perturbations follow slopes image by image, and taught from coarse ones they left a little more.
+        score = self._score(suspect, exactly=True)
         akin = (
             other
             for trigger in found.triggers
@@ -173,12 +175,13 @@ class Watch:
             if max(shares) > STILL_WORKS
         )
 
-    def _score(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
+    def _score(self, model: nn.Module, *, exactly: bool = False) -> Callable[[Tensor], Tensor]:
         quick = folded(model, self.images)
-        coarse = coarsely(quick, self.images)
+        precise = effort_on(self.images).precise
+        context = nullcontext if exactly and precise else coarsely(quick, self.images)
 
         def score(images: Tensor) -> Tensor:
-            with coarse():
+            with context():
                 return read_scores(quick(images)).to(images.dtype)
 
         return score
