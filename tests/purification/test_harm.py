@@ -10,8 +10,8 @@ from torch import nn
 from depurate import purify
 from depurate.contamination import parse_noise
 from depurate.demo import rates, read_digits, train_backdoored
+from depurate.purification.finished import Finished
 from depurate.purification.harm import unharmed
-from depurate.purification.run import Finished
 from depurate.recovery import Guarantee, Recipe
 
 IMAGES = torch.eye(4).repeat(20, 1)

@@ -11,9 +11,9 @@ from depurate.contamination import parse_noise
 from depurate.demo.backdoor import rates, train_backdoored
 from depurate.demo.digits import read_digits
 from depurate.purification import repaired
+from depurate.purification.finished import Finished
 from depurate.purification.plan import Plan
 from depurate.purification.repaired import look_behind
-from depurate.purification.run import Finished
 from depurate.recovery import Guarantee, Guessed, Recipe
 from depurate.report.verdict import judge
 from depurate.triggers import Screening

@@ -10,9 +10,10 @@ from depurate.purification import backdoor
 from depurate.purification import teaching as teaching_module
 from depurate.purification.backdoor import Watch
 from depurate.purification.findings import describe_screening, record_search
+from depurate.purification.finished import Rehearsal
 from depurate.purification.images import gather
 from depurate.purification.lessons import counter_lesson
-from depurate.purification.run import Rehearsal, Run
+from depurate.purification.run import Run
 from depurate.purification.teaching import choose_teaching
 from depurate.recovery import Agreement, Recipe
 from depurate.spans import Moments, find_sites

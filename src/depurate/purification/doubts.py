@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from depurate.purification.finished import Finished
 from depurate.purification.listing import first_names
 from depurate.purification.noise import shows_noise
 from depurate.purification.plain import reached_after
-from depurate.purification.run import Finished, Run
+from depurate.purification.run import Run
 from depurate.recovery import Guarantee, Recipe, contradicted, repair_scales
 
 _AS_TRAINED = (Guarantee.EXACT, Guarantee.UNCHANGED)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from depurate.analysis import read_scores
-from depurate.purification.run import Finished, Run
+from depurate.purification.finished import Finished
+from depurate.purification.run import Run
 from depurate.recovery import Guarantee, Recipe, information
 
 _WITHOUT_ANCHOR = (

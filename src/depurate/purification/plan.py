@@ -8,9 +8,10 @@ from functools import partial
 
 from depurate.purification.backdoor import Watch
 from depurate.purification.findings import describe_screening
+from depurate.purification.finished import Finished
 from depurate.purification.harm import unharmed
 from depurate.purification.noise import SparseNoise, Verdict, look_for_noise
-from depurate.purification.run import Finished, Run
+from depurate.purification.run import Run
 from depurate.purification.strength import DEFAULT_STRENGTH, choose_strength
 from depurate.purification.teaching import choose_teaching
 from depurate.recovery import Agreement, Recipe, Trial

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from depurate.analysis import brought_up
 from depurate.purification.backdoor import Watch
 from depurate.purification.distillation import Distillation, distil
+from depurate.purification.finished import Finished, Rehearsal
 from depurate.purification.plan import Plan
-from depurate.purification.run import Finished, Rehearsal, Run
+from depurate.purification.run import Run
 from depurate.purification.strength import DEFAULT_STRENGTH
 from depurate.recovery import LayerOutcome, LayerRecord, Trial, anchor_kernels
 from depurate.spans import read_kernels

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from depurate.purification.backdoor import Watch
 from depurate.purification.doubts import guessed_behind
+from depurate.purification.finished import Finished
 from depurate.purification.latest import Latest
 from depurate.purification.plan import Plan, RecipeAt, against_a_backdoor
-from depurate.purification.run import Finished, Run
+from depurate.purification.run import Run
 from depurate.recovery import Guarantee, Recipe
 
 _BEHIND = (

@@ -19,24 +19,26 @@ from depurate.analysis import (
     unlike_training,
     unrelated_anchor,
 )
+from depurate.purification.finished import Finished, Rehearsal
 from depurate.purification.images import Benign
 from depurate.purification.latest import Latest
 from depurate.purification.lessons import counter_lesson
-from depurate.purification.listing import first_names
 from depurate.purification.plain import reached_after
 from depurate.recovery import (
     Agreement,
     FirstLook,
-    Guessed,
     LayerOutcome,
     LayerRecord,
     Lesson,
     Recipe,
     Repair,
+    Vector,
     anchor_kernels,
+    doubted_vectors,
     first_look,
     hit_kernels,
     hit_statistics,
+    lost_vectors,
     read_statistics,
     renew_statistics,
     repair_scales,
@@ -58,57 +60,7 @@ _SETTLED = (
 
 _ONCE_MORE = "measured once more after the layers were settled"
 
-_SCALES = (
-    "scales and shifts of normalisations: {found:,} of {size:,} in {names} do not fit the others and were replaced, "
-    "all others returned bit for bit"
-)
-
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The outcome of the final walk.
-
-    Attributes:
-        suspect: With its certain hits filled.
-        purified: The purified network.
-        layers: Its account.
-        images: Benign ones that it was made with.
-        scales: Scales and shifts of normalisations that were replaced, which the account of layers leaves out.
-        noisy: Whether noise that was found is left in it.
-    """
-
-    suspect: nn.Module
-    purified: nn.Module
-    layers: tuple[LayerRecord, ...]
-    images: int
-    scales: tuple[Guessed, ...] = ()
-    noisy: bool = False
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What the account of layers leaves out, in words."""
-        if not self.scales:
-            return ()
-        names = first_names(scale.name for scale in self.scales)
-        found, size = (sum(counts) for counts in zip(*((s.hit, s.entries) for s in self.scales), strict=True))
-        return (_SCALES.format(found=found, size=size, names=names),)
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """A recovery made without one fold of the images.
-
-    Attributes:
-        agreement: On that fold.
-        left: How often each of the triggers asked for still works there.
-        done: The recovery with its account, where it may be the last one.
-    """
-
-    agreement: Agreement
-    left: list[float]
-    done: Finished | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +76,7 @@ class Run:
         triggers: To teach away: benign images that carry them are to be answered as without them.
         share: Of the images that carry each of them.
         latest: What walks of this suspect share.
+        lost: Scales and shifts of normalisations that are lost as a whole.
     """
 
     suspect: nn.Module
@@ -134,6 +87,7 @@ class Run:
     triggers: tuple[Trigger, ...] = ()
     share: float = 1.0
     latest: Latest = field(default_factory=Latest)
+    lost: frozenset[Vector] = frozenset()
 
     def final(self, recipe: Recipe, what: str = "purifying") -> Finished:
         """Walk with all images and account for every layer."""
@@ -148,6 +102,10 @@ class Run:
             layers.append(replace(describe(outcome), strength=used))
             if recipe.sparse:  # without their moments: they are large
                 walked[outcome.site.name] = replace(outcome, moments=None)
+        if recipe.sparse and not self.lost:
+            lost = self._lost(suspect, purified)
+            if lost:
+                return replace(self, lost=lost)._finished(batches, recipe, what)
         repairs = {name: outcome.repair for name, outcome in walked.items() if outcome.repair is not None}
         open_ = repairs | scales if repairs else {}
         if any(layer.certified for layer in layers):
@@ -168,6 +126,13 @@ class Run:
             sum(map(len, batches)),
             replaced_scales({name: settled.get(name, repair) for name, repair in scales.items()}),
         )
+
+    def _lost(self, suspect: nn.Module, purified: nn.Module) -> frozenset[Vector]:
+        """Scales and shifts that the repaired network is better off without: layers behind them are to be seen anew."""
+        if not self.benign.held_back:
+            return frozenset()
+        doubted = doubted_vectors(self.suspect, self.anchor)
+        return lost_vectors(purified, doubted, self.benign.all(), read_scores, suspect)
 
     def _settle(
         self, suspect: nn.Module, purified: nn.Module, repairs: Mapping[str, Repair]
@@ -245,7 +210,7 @@ class Run:
     ) -> tuple[nn.Module, nn.Module, dict[str, Repair], Iterator[LayerOutcome]]:
         """Copies of the suspect to fill and to purify, scales repaired in it, and the walk, a layer at a time."""
         suspect, purified = copy.deepcopy(self.suspect), copy.deepcopy(self.suspect)
-        scales = repair_scales(self.suspect, self.anchor) if recipe.sparse else {}
+        scales = repair_scales(self.suspect, self.anchor, self.lost) if recipe.sparse else {}
         for name, repair in scales.items():
             write_kernels(purified.get_submodule(name), repair.kernels)
         hit = [name for name, repair in scales.items() if bool(repair.hits.any())]

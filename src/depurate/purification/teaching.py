@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from depurate.analysis import logits
 from depurate.purification.backdoor import STILL_WORKS, Watch
+from depurate.purification.finished import Finished, Rehearsal
 from depurate.purification.latest import Latest
-from depurate.purification.run import Finished, Rehearsal, Run
+from depurate.purification.run import Run
 from depurate.recovery import Agreement, Recipe, Trial, limit_outputs, strong_outputs
 from depurate.triggers import (
     Addition,

@@ -7,6 +7,7 @@ from depurate.recovery.entries import certain_hits, hit_kernels, hit_statistics,
 from depurate.recovery.exact import ExactFit, exact_recovery
 from depurate.recovery.lesson import Lesson
 from depurate.recovery.looks import FirstLook, first_look
+from depurate.recovery.lost_vectors import lost_vectors
 from depurate.recovery.outcome import LayerOutcome
 from depurate.recovery.outputs import StrongOutputs, limit_outputs, strong_outputs
 from depurate.recovery.recipe import Recipe
@@ -24,7 +25,7 @@ from depurate.recovery.records import (
 )
 from depurate.recovery.refit import Refit, refit
 from depurate.recovery.robust import Repair, repair_entries
-from depurate.recovery.scales import repair_scales, replaced_scales
+from depurate.recovery.scales import Vector, doubted_vectors, repair_scales, replaced_scales
 from depurate.recovery.settle import settle
 from depurate.recovery.soft import soft_recovery
 from depurate.recovery.surety import Surety, information
@@ -52,10 +53,12 @@ __all__ = [
     "Surety",
     "Trial",
     "TriggerSearch",
+    "Vector",
     "anchor_kernels",
     "batch_statistics",
     "certain_hits",
     "contradicted",
+    "doubted_vectors",
     "exact_recovery",
     "first_look",
     "hit_kernels",
@@ -63,6 +66,7 @@ __all__ = [
     "information",
     "is_mask",
     "limit_outputs",
+    "lost_vectors",
     "mend_contradicted",
     "read_statistics",
     "refit",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,23 +17,33 @@ from depurate.spans import key_of, read_kernels
 
 _FEWEST = 8
 _SURE = 0.5
+# Vectors that vary more than the others of their kind by this many deviations, of their logarithms, may be lost.
+_DOUBTED, _LEAST_SPREAD, _FEWEST_VECTORS = 2.0, 0.15, 8
 # A vector of entries that are nearly equal says little of how far others may be: this much of the usual at least.
 _LEAST = 0.2
 # Where none was trained: of the size that they have.
 _LEAST_OF_SIZE = 0.02
 
 
-def repair_scales(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[str, Repair]:
+Vector = tuple[str, int]
+"""Name of a normalisation, and 0 for its scales, 1 for its shifts."""
+
+
+def repair_scales(
+    model: nn.Module, anchor: Mapping[str, Tensor], lost: Collection[Vector] = ()
+) -> dict[str, Repair]:
     """Find hit scales and shifts of a network's normalisations, and what they should be; nothing is changed.
 
     Each vector of what was added to the anchor is centred by its median m and measured by its median deviation s. All
     of them together show the mixture of good and hit entries (`fit_hits` on (v − m)/s); what is more likely hit than
-    not takes m, as does what is stuck (`stuck_entries`). For networks that are known to hold sparse noise: healthy
-    vectors have outliers, too.
+    not takes m, as does what is stuck (`stuck_entries`). Vectors that are lost as a whole take the median of what the
+    others of their kind have for m. For networks that are known to hold sparse noise: healthy vectors have outliers,
+    too.
 
     Args:
         model: The network.
         anchor: State dict, may be empty.
+        lost: Vectors known to be lost as a whole.
 
     Returns:
         By the name of the normalisation; `kernels` has shape (1, channels, 2), scales and shifts.
@@ -46,7 +56,7 @@ def repair_scales(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[str, R
 
     Source: the mixture of Dempster, Laird & Rubin 1977; medians as in Huber 1981.
     """
-    seen = {name: _Vectors.of(name, module, anchor) for name, module in _normalisations(model)}
+    seen = _all_vectors(model, anchor, lost)
     if not seen:
         return {}
     usual = torch.cat([vectors.deviation.flatten() for vectors in seen.values()])
@@ -56,7 +66,7 @@ def repair_scales(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[str, R
     else:  # all as they started, but for what was hit
         least = _LEAST_OF_SIZE * max(float(vectors.likely.abs().max()) for vectors in seen.values())
     # Vectors that were never trained are all alike, and would let the rest seem far apart.
-    told = [vectors.deviation[0, 0] > 0 if trained else slice(None) for vectors in seen.values()]
+    told = [~vectors.lost & ((vectors.deviation[0, 0] > 0) | (not trained)) for vectors in seen.values()]
     pairs = zip(seen.values(), told, strict=True)
     apart = torch.cat([vectors.apart(least)[..., which].flatten() for vectors, which in pairs])
     if least == 0 or not bool(apart.any()):
@@ -64,6 +74,39 @@ def repair_scales(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[str, R
     mixture = fit_hits(apart, torch.ones_like(apart), Prior.of(sparse=True))
     stuck = _stuck(seen)
     return {name: vectors.repair(mixture, least, stuck[name]) for name, vectors in seen.items()}
+
+
+def doubted_vectors(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[Vector, Tensor]:
+    """Find vectors that may be lost as a whole, as a page of memory takes them: those that vary far more than others.
+
+    log s > med log s + 2 max(MAD, 0.15), s the deviations of scales, or of shifts, of all normalisations. The first
+    shifts of healthy networks do, too, so that something else has to decide.
+
+    Args:
+        model: The network.
+        anchor: State dict, may be empty.
+
+    Returns:
+        What each would be filled with, shape (channels,), in the network's order; none where there are fewer than
+        eight to compare.
+
+    Source: the median absolute deviation, Huber 1981.
+    """
+    seen = _all_vectors(model, anchor)
+    found: dict[Vector, Tensor] = {}
+    for column in (0, 1):
+        varied = _varied(seen, column)
+        if len(varied) < _FEWEST_VECTORS:
+            continue
+        logs = torch.tensor([*varied.values()], dtype=torch.float64).log()
+        spread = ((logs - logs.median()).abs().median() / 0.6745).clamp_min(_LEAST_SPREAD)
+        marks = (logs > logs.median() + _DOUBTED * spread).tolist()
+        far = {(name, column) for name, is_far in zip(varied, marks, strict=True) if is_far}
+        told = _with_lost(seen, far)
+        found |= {(name, column): told[name].likely[0, :, column] for name, _ in far}
+    return {
+        (name, column): found[name, column] for name in seen for column in (0, 1) if (name, column) in found
+    }
 
 
 def replaced_scales(repairs: Mapping[str, Repair]) -> tuple[Guessed, ...]:
@@ -89,6 +132,34 @@ def _normalisations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
+def _all_vectors(
+    model: nn.Module, anchor: Mapping[str, Tensor], lost: Collection[Vector] = ()
+) -> dict[str, _Vectors]:
+    seen = {name: _Vectors.of(name, module, anchor) for name, module in _normalisations(model)}
+    return _with_lost(seen, lost)
+
+
+def _varied(seen: Mapping[str, _Vectors], column: int) -> dict[str, float]:
+    """Deviations of scales, or of shifts, that were trained."""
+    having = {name: vectors for name, vectors in seen.items() if vectors.received.shape[2] > column}
+    deviations = {name: float(vectors.deviation[0, 0, column]) for name, vectors in having.items()}
+    return {name: deviation for name, deviation in deviations.items() if deviation > 0}
+
+
+def _with_lost(seen: Mapping[str, _Vectors], lost: Collection[Vector]) -> dict[str, _Vectors]:
+    """Let vectors that are lost expect what the others of their kind have."""
+    filled = dict(seen)
+    for name, column in lost:
+        others = [seen[other] for other in _varied(seen, column) if (other, column) not in lost]
+        if others:
+            middle, deviation = (
+                torch.stack([values[0, 0, column] for values in some]).median()
+                for some in ([one.middle for one in others], [one.deviation for one in others])
+            )
+            filled[name] = filled[name].without(column, middle, deviation)
+    return filled
+
+
 def _stuck(seen: dict[str, _Vectors]) -> dict[str, Tensor]:
     """Entries of all normalisations that hold one number, by name."""
     masks: dict[str, Tensor] = {}
@@ -106,27 +177,42 @@ def _stuck(seen: dict[str, _Vectors]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class _Vectors:
-    """Scales and shifts of one normalisation, shape (1, channels, 2), with their anchor."""
+    """Scales and shifts of one normalisation, shape (1, channels, 2), with their anchor.
+
+    `middle` and `deviation`, shape (1, 1, 2), are those of what was added to the anchor, or those of other vectors for
+    what is `lost`, shape (2,).
+    """
 
     received: Tensor
     anchor: Tensor
+    middle: Tensor
+    deviation: Tensor
+    lost: Tensor
 
     @classmethod
     def of(cls, name: str, module: nn.Module, anchor: Mapping[str, Tensor]) -> _Vectors:
         received = read_kernels(module)
         start = anchor_kernels(anchor, name, received)
-        return cls(received, torch.zeros_like(received) if start is None else start)
+        start = torch.zeros_like(received) if start is None else start
+        added = received - start
+        middle = added.median(1, keepdim=True).values
+        deviation = (added - middle).abs().median(1, keepdim=True).values / 0.6745
+        return cls(received, start, middle, deviation, torch.zeros_like(middle[0, 0], dtype=torch.bool))
 
     @property
     def likely(self) -> Tensor:
         """The anchor and what was added to most, m."""
-        middle = (self.received - self.anchor).median(1, keepdim=True).values
-        return self.anchor + middle
+        return self.anchor + self.middle
 
-    @property
-    def deviation(self) -> Tensor:
-        """Median deviation from m, s, shape (1, 1, 2)."""
-        return (self.received - self.likely).abs().median(1, keepdim=True).values / 0.6745
+    def without(self, column: int, middle: Tensor, deviation: Tensor) -> _Vectors:
+        """These with one vector lost: what is likely there is what others have."""
+        at = torch.arange(len(self.lost), device=self.lost.device) == column
+        return replace(
+            self,
+            middle=torch.where(at, middle, self.middle),
+            deviation=torch.where(at, deviation, self.deviation),
+            lost=self.lost | at,
+        )
 
     def apart(self, least: float) -> Tensor:
         """(v − m)/s."""
@@ -134,7 +220,7 @@ class _Vectors:
 
     def repair(self, mixture: HitModel, least: float, stuck: Tensor) -> Repair:
         apart = self.apart(least)
-        probability = torch.where(stuck, 1.0, mixture.posterior(apart, torch.ones_like(apart)))
+        probability = torch.where(stuck | self.lost, 1.0, mixture.posterior(apart, torch.ones_like(apart)))
         hits = probability > _SURE
         return Repair(
             torch.where(hits, self.likely, self.received),
