@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -105,8 +104,7 @@ class Watch:
 
     def lessons(self, suspect: nn.Module, found: Screening) -> tuple[Trigger, ...]:
         """Triggers to teach away: those found, what else works of their kind, and adversarial perturbations."""
-        # Perturbations follow slopes image by image, and taught from coarse ones they left a little more.
-        score = self._score(suspect, exactly=True)
+        score = self._score(suspect)
         akin = (
             other
             for trigger in found.triggers
@@ -175,13 +173,12 @@ class Watch:
             if max(shares) > STILL_WORKS
         )
 
-    def _score(self, model: nn.Module, *, exactly: bool = False) -> Callable[[Tensor], Tensor]:
+    def _score(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
         quick = folded(model, self.images)
-        precise = effort_on(self.images).precise
-        context = nullcontext if exactly and precise else coarsely(quick, self.images)
+        coarse = coarsely(quick, self.images)
 
         def score(images: Tensor) -> Tensor:
-            with context():
+            with coarse():
                 return read_scores(quick(images)).to(images.dtype)
 
         return score
