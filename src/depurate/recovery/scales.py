@@ -102,11 +102,10 @@ def doubted_vectors(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[Vect
         spread = ((logs - logs.median()).abs().median() / 0.6745).clamp_min(_LEAST_SPREAD)
         marks = (logs > logs.median() + _DOUBTED * spread).tolist()
         far = {(name, column) for name, is_far in zip(varied, marks, strict=True) if is_far}
-        told = _with_lost(seen, far)
-        found |= {(name, column): told[name].likely[0, :, column] for name, _ in far}
-    return {
-        (name, column): found[name, column] for name in seen for column in (0, 1) if (name, column) in found
-    }
+        without = _with_lost(seen, far)
+        found |= {(name, column): without[name].likely[0, :, column] for name, _ in far}
+    every = ((name, column) for name in seen for column in (0, 1))
+    return {vector: found[vector] for vector in every if vector in found}
 
 
 def replaced_scales(repairs: Mapping[str, Repair]) -> tuple[Guessed, ...]:
