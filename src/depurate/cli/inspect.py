@@ -12,7 +12,7 @@ from torch import Tensor
 
 from depurate.analysis import inspect_state
 from depurate.checkpoints import Checkpoint, read_checkpoint
-from depurate.checkpoints.prefixes import meet
+from depurate.checkpoints.loading import match_names
 from depurate.checkpoints.quoting import quote
 from depurate.cli.console import finding_table
 from depurate.cli.outputs import check_free
@@ -60,7 +60,7 @@ def run_inspect(suspect: Path, anchor: Path | None, out: Path | None, force: boo
 
 def _matching(suspect: Checkpoint, anchor: Checkpoint) -> dict[str, Tensor]:
     ours = suspect.weights
-    theirs = {name: anchor.state[key] for key, name in meet(anchor.state.keys(), ours.keys()).items()}
+    theirs = match_names(anchor, ours.keys())
     shared = ours.keys() & theirs.keys()
     if not shared:
         raise InputError(f"{anchor.path}: none of its keys is in {suspect.path}")

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from depurate.analysis import read_scores
-from depurate.triggers import quickly
+from depurate.analysis import read_scores, scored_by
+from depurate.triggers import answers, effort_on, quickly
 
 # How far a folded network's scores may be from the network's own, relative to the largest.
 _SAME = 1e-3
-# Share of so many images that bfloat16 has to answer as float32 does: 25 networks of the zoos answer 0.984 and more so.
-_ALIKE, _COMPARED = 0.95, 128
+# Share of the images that bfloat16 has to answer as float32 does: 25 networks of the zoos answer 0.984 and more so.
+_ALIKE = 0.95
 
 
 def laid_out(model: nn.Module, images: Tensor) -> nn.Module:
@@ -104,17 +104,15 @@ def coarsely(model: nn.Module, images: Tensor) -> Callable[[], AbstractContextMa
     convolves = any(isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) for module in model.modules())
     if images.dtype != torch.float32 or not convolves:
         return nullcontext
-    few = images[:_COMPARED].detach()
+    score, few = scored_by(model), images[: effort_on(images).judged].detach()
     try:
         with quickly(images):
             if not torch.is_autocast_enabled(images.device.type):
                 return nullcontext
             shown = few[:2].clone().requires_grad_()
-            torch.autograd.grad(read_scores(model(shown)).sum(), shown, allow_unused=True)
-        with torch.no_grad():
-            exact = read_scores(model(few)).argmax(1)
-            with quickly(images):
-                coarse = read_scores(model(few)).argmax(1)
+            torch.autograd.grad(score(shown).sum(), shown, allow_unused=True)
+            coarse = answers(score, few)
+        exact = answers(score, few)
     except Exception:  # an operation that has no such way, or a network without slopes
         return nullcontext
     alike = float((exact == coarse).double().mean())

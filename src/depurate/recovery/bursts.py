@@ -18,13 +18,14 @@ _SURE = 3.0
 _MOSTLY = 0.5
 
 
-def capped(factors: Tensor) -> Tensor:
+def capped(factors: Tensor, deviations: float = _DEVIATIONS) -> Tensor:
     """Limit scales of kernels or places to what the others of their layer make likely.
 
-    log f ≤ med log f + 4 max(MAD, 0.15): a kernel hit as a whole would otherwise pass for a large one.
+    log f ≤ med log f + k max(MAD, 0.15): a kernel hit as a whole would otherwise pass for a large one.
 
     Args:
         factors: Any shape; fewer than eight are returned as they are.
+        deviations: k.
 
     Returns:
         The same shape.
@@ -39,7 +40,7 @@ def capped(factors: Tensor) -> Tensor:
     logs = factors.clamp_min(1e-30).log()
     middle = logs.median()
     spread = ((logs - middle).abs().median() / 0.6745).clamp_min(_LEAST_DEVIATION)
-    return factors.clamp_max(float((middle + _DEVIATIONS * spread).exp()))
+    return factors.clamp_max(float((middle + deviations * spread).exp()))
 
 
 def burst_entries(probability: Tensor, share: float) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from depurate.recovery.scales import Vector
+from depurate.recovery.scales import PARTS, Vector
 from depurate.recovery.surety import Surety
 from depurate.spans import key_of
 
@@ -46,7 +46,7 @@ def lost_vectors(
         return frozenset()
     now, chosen, lost = sure.cost({}), dict[str, Tensor](), set[Vector]()
     for (name, column), filled in doubted.items():
-        key = key_of(name, ("weight", "bias")[column])
+        key = key_of(name, PARTS[column])
         tried = chosen | {key: filled.to(model.get_parameter(key))}
         without = sure.cost(tried)
         if without < now - _BETTER:

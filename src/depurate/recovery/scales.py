@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.recovery.anchors import anchor_kernels
+from depurate.recovery.bursts import capped
 from depurate.recovery.entries import stuck_entries
 from depurate.recovery.mixture import HitModel, Prior, fit_hits
 from depurate.recovery.records import Guessed
@@ -18,7 +19,7 @@ from depurate.spans import key_of, read_kernels
 _FEWEST = 8
 _SURE = 0.5
 # Vectors that vary more than the others of their kind by this many deviations, of their logarithms, may be lost.
-_DOUBTED, _LEAST_SPREAD, _FEWEST_VECTORS = 2.0, 0.15, 8
+_DOUBTED = 2.0
 # A vector of entries that are nearly equal says little of how far others may be: this much of the usual at least.
 _LEAST = 0.2
 # Where none was trained: of the size that they have.
@@ -27,6 +28,8 @@ _LEAST_OF_SIZE = 0.02
 
 Vector = tuple[str, int]
 """Name of a normalisation, and 0 for its scales, 1 for its shifts."""
+PARTS = ("weight", "bias")
+"""Their names in it."""
 
 
 def repair_scales(
@@ -79,8 +82,8 @@ def repair_scales(
 def doubted_vectors(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[Vector, Tensor]:
     """Find vectors that may be lost as a whole, as a page of memory takes them: those that vary far more than others.
 
-    log s > med log s + 2 max(MAD, 0.15), s the deviations of scales, or of shifts, of all normalisations. The first
-    shifts of healthy networks do, too, so that something else has to decide.
+    log s > med log s + 2 max(MAD, 0.15) (`capped`), s the deviations of scales, or of shifts, of all normalisations.
+    The first shifts of healthy networks do, too, so that something else has to decide.
 
     Args:
         model: The network.
@@ -96,11 +99,8 @@ def doubted_vectors(model: nn.Module, anchor: Mapping[str, Tensor]) -> dict[Vect
     found: dict[Vector, Tensor] = {}
     for column in (0, 1):
         varied = _varied(seen, column)
-        if len(varied) < _FEWEST_VECTORS:
-            continue
-        logs = torch.tensor([*varied.values()], dtype=torch.float64).log()
-        spread = ((logs - logs.median()).abs().median() / 0.6745).clamp_min(_LEAST_SPREAD)
-        marks = (logs > logs.median() + _DOUBTED * spread).tolist()
+        deviations = torch.tensor([*varied.values()], dtype=torch.float64)
+        marks = (deviations > capped(deviations, _DOUBTED)).tolist()
         far = {(name, column) for name, is_far in zip(varied, marks, strict=True) if is_far}
         without = _with_lost(seen, far)
         found |= {(name, column): without[name].likely[0, :, column] for name, _ in far}
@@ -118,7 +118,7 @@ def replaced_scales(repairs: Mapping[str, Repair]) -> tuple[Guessed, ...]:
     parts = (
         Guessed(key_of(name, part), int(hits.sum()), len(hits))
         for name, repair in repairs.items()
-        for part, hits in zip(("weight", "bias"), repair.hits[0].unbind(1), strict=False)
+        for part, hits in zip(PARTS, repair.hits[0].unbind(1), strict=False)
     )
     return tuple(part for part in parts if part.hit)
 
