@@ -124,9 +124,7 @@ def test_the_way_out_of_every_class_has_a_bar_of_its_own() -> None:
     assert "any other: 70 pixels." in clean.panels[0].words
     assert "No class is taken for a backdoor" in clean.caption
     natural = trigger_sizes(TriggerSearch((0, 1), (12.0, 60.0), (), natural=(0,)))
-    assert natural.caption.endswith(
-        "easy by nature, since the suspect's purified self follows the patch too: 0."
-    )
+    assert natural.caption.endswith("a student of its answers to benign images, is led there, too: 0.")
     by_warp = trigger_sizes(TriggerSearch((0, 1), (52.0, 60.0), (1,), None, "warp"))
     assert "by a trigger of another kind" in by_warp.caption
     assert "any other" not in by_warp.panels[0].words

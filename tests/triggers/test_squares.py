@@ -131,7 +131,7 @@ def test_scanning_tells_how_far_it_is():
 @pytest.mark.parametrize(("places", "flagged", "evidence"), [([(13, 12)], (AWAY,), "square"), ([], (), "")])
 def test_a_square_that_no_patch_shows_is_flagged(monkeypatch, places, flagged, evidence):
     nothing = Screening(tuple(range(4)), (float("inf"),) * 4, (), ())
-    monkeypatch.setattr(screening, "_by_patches", lambda subject, step: ((), nothing))
+    monkeypatch.setattr(screening, "_by_patches", lambda *_: nothing)
     subject = Subject(Lit(places, 2, (1.0,), AWAY), pictures(1), tuple(range(4)), Search(steps=8))
     found = screen(subject)
     assert (found.flagged, found.evidence) == (flagged, evidence)
@@ -140,6 +140,6 @@ def test_a_square_that_no_patch_shows_is_flagged(monkeypatch, places, flagged, e
 
 def test_a_square_is_flagged_for_a_class_that_was_not_searched(monkeypatch):
     nothing = Screening((0, 1, 2), (float("inf"),) * 3, (), ())
-    monkeypatch.setattr(screening, "_by_patches", lambda subject, step: ((), nothing))
+    monkeypatch.setattr(screening, "_by_patches", lambda *_: nothing)
     found = screen(Subject(Lit([(0, 0)], 2, (1.0,), 3), pictures(1), (0, 1, 2), Search(steps=8)))
     assert (found.flagged, found.evidence) == ((3,), "square")

@@ -390,7 +390,7 @@ def test_a_class_alone_in_reach_of_a_patch_is_flagged_if_that_is_small(monkeypat
         monkeypatch.setattr(screening, "find_patches", lambda *_, patches=patches: tuple(patches))
         monkeypatch.setattr(screening, "success", lambda *_: [1.0, 0.0, 0.0, 0.0])
         subject = Subject(Planted(False), pictures(), tuple(range(4)), Search(), clear=False)
-        found = screening._by_patches(subject, lambda *_: None)[1]
+        found = screening._by_patches(subject, *screening._patches_of_all(subject, lambda *_: None), None)
         assert found.flagged == ((0,) if seen else ())
         said = describe_screening(found)[0]
         assert ("no patch was found for most other classes" in said) == seen

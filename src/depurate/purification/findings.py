@@ -53,6 +53,10 @@ _NATURAL = (
     "class {name} is reached by a patch of about {size:.0f} pixels, where {others}, but the "
     "suspect's purified self, what soft recovery at strength 0.3 makes of it, follows it too: taken for easy by nature"
 )
+_COMMON = (
+    "what leads to class {name} leads a student there as easily that learnt nothing but the suspect's answers to the "
+    "images, which show no trigger: taken for easy by nature"
+)
 _WARPED = (
     "class {name} is reached by a warp of about {size:.1f} pixels, too, which is taught away along with it"
 )
@@ -83,6 +87,7 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
         )
         for name in found.natural
     )
+    remarks += tuple(_COMMON.format(name=name) for name in found.common if name not in found.flagged)
     if found.known > len(found.classes):
         remarks = (*remarks, _SOME.format(looked=len(found.classes), known=found.known))
     if not found.clear:
@@ -90,7 +95,7 @@ def describe_screening(found: Screening | None) -> tuple[str, ...]:
     if found.side is not None:
         remarks = (*remarks, _IN_MIDDLES.format(side=found.side))
     if not found.flagged:
-        return (_NOTHING.format(but=_BUT_NATURAL if found.natural else ""), *remarks)
+        return (_NOTHING.format(but=_BUT_NATURAL if found.natural or found.common else ""), *remarks)
     if AWAY in found.flagged:
         return (_AWAY[found.evidence].format(size=found.away, usual=found.usual), *remarks)
     reasons = dict.fromkeys(found.flagged, found.evidence)
@@ -128,7 +133,14 @@ def record_search(found: Screening | None) -> TriggerSearch | None:
     flagged = tuple(name for name in found.flagged if name != AWAY)
     away = _finite(found.away)
     return TriggerSearch(
-        found.classes, sizes, flagged, away, found.evidence, found.natural, found.side, found.known
+        found.classes,
+        sizes,
+        flagged,
+        away,
+        found.evidence,
+        tuple(dict.fromkeys((*found.natural, *found.common))),
+        found.side,
+        found.known,
     )
 
 

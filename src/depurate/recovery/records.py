@@ -195,7 +195,8 @@ class TriggerSearch:
         evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `aware`,
             `unshared patch`, `unshared change`, `unshared wave` (the last four: the suspect's purified self does not
             react to it), or nothing.
-        natural: Classes whose small patches the purified self follows too: easy by nature, unless flagged as well.
+        natural: Classes that stood out, but are as easy to reach for the purified self, or for a student of the answers
+            to benign images: easy by nature, unless flagged as well.
         side: Of the middles of large pictures in which patches were searched for; None for whole pictures.
         known: Classes that the network knows; 0 where that was not said.
     """

@@ -211,7 +211,8 @@ def _taken_for(search: TriggerSearch) -> str:
     natural = ", ".join(str(name) for name in search.natural if name not in search.flagged)
     if natural:
         said += (
-            f" Taken for easy by nature, since the suspect's purified self follows the patch too: {natural}."
+            " Taken for easy by nature, as the suspect's purified self, or a student of its answers to benign "
+            f"images, is led there, too: {natural}."
         )
     return said
 

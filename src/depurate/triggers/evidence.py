@@ -43,6 +43,8 @@ class Screening:
         clear: Whether the network's answers are clear enough to look for what leads away from each of them.
         side: Of the middles of pictures that patches were searched for in; None where they were in whole pictures.
         known: Classes that the network knows; 0 where that was not said.
+        beside: Sizes of the patches over those that a student of the network takes; None where it has none.
+        common: Classes that stood out, but lead the student there, too, as easily: easy by nature.
     """
 
     classes: tuple[int, ...]
@@ -55,6 +57,8 @@ class Screening:
     clear: bool = True
     side: int | None = None
     known: int = 0
+    beside: tuple[float, ...] | None = None
+    common: tuple[int, ...] = ()
 
     @property
     def usual(self) -> float:
@@ -65,6 +69,11 @@ class Screening:
     def size_of(self, name: int) -> float:
         """Of the smallest patch that triggers a class; infinite where it was not searched."""
         return dict(zip(self.classes, self.sizes, strict=True)).get(name, float("inf"))
+
+    def small(self, name: int, share: float) -> bool:
+        """Whether a class takes under a share of what is usual, beside what the student takes for it, too."""
+        ways = [self] if self.beside is None else [self, replace(self, sizes=self.beside)]
+        return all(way.size_of(name) < share * way.usual for way in ways)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache, partial
 from itertools import compress
 from math import inf
-from operator import or_
+from operator import and_, or_
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from depurate.triggers.evidence import Screening, Subject, alone, flagged, outli
 from depurate.triggers.forms import AWAY, Patch, Trigger, Warp
 from depurate.triggers.search import Score, Step, answers, find_patches, find_warps, success
 from depurate.triggers.squares import scan_squares
+from depurate.triggers.student import Beside, beside_student
 from depurate.triggers.unshared import (
     also_ignored,
     by_aware,
@@ -46,6 +47,9 @@ _FOLLOWED = 0.8
 # Healthy perceptrons and linear networks had a square that turned 0.48 and 0.77 of the images to one class; planted
 # ones turn 0.94 and more.
 _SQUARE = 0.85
+# Two healthy perceptrons, trained by Adam, had one that turned 0.85 and 0.92. Beside what their students take, the
+# class was as hard to reach by a patch as others, 0.55 and 0.63; then a square has to turn more.
+_SURE_SQUARE, _SHORT = 0.95, 0.5
 # Of classes whose output weights stand out.
 _SMALL_OF_STRONG = 0.8
 # Share of the images turned that have to go to one class, so that it is the target of all.
@@ -83,13 +87,16 @@ def screen(
     told = told or (lambda what, done, total: None)
     other = None if purified is None else cache(purified)
     unlike = None if subject.mended else other
-    patches, small = _by_patches(subject, _step(told, "searching for patches"))
-    found = small
+    patches, sizes = _patches_of_all(subject, _step(told, "searching for patches"))
+    count = len(subject.classes)
+    beside = beside_student(subject.score, subject.shown, patches[:count], sizes[:count], subject.search)
+    small = found = _by_patches(subject, patches, sizes, beside)
+    patches = patches[:count]
     if other is not None:
         found = also_ignored(subject, patches, without_natural(subject, small, other), other)
     found = _with_warps(subject, found, _step(told, "searching for warps of the same class"))
     if not found.flagged:
-        found = _by_squares(subject, found, _step(told, "trying plain squares everywhere"))
+        found = _by_squares(subject, found, beside, _step(told, "trying plain squares everywhere"))
     if not found.flagged and unlike is not None:
         found = by_ignored_patches(subject, patches, found, unlike)
         found = _with_warps(subject, found, _step(told, "searching for warps of the same class"))
@@ -103,7 +110,7 @@ def screen(
         found = by_changes(subject, found, unlike)
     if not found.flagged and unlike is not None and subject.clear:
         told("trying waves", 0, 1)
-        found = by_waves(subject, found, unlike)
+        found = _not_common(subject, by_waves(subject, found, unlike), beside)
     # Of the nearest of many classes a healthy network had one whose drawn triggers were half as large as usual.
     draws = effort_on(subject.images).draws
     if not found.flagged and unlike is not None and draws and not of_many(subject):
@@ -118,38 +125,65 @@ def screen(
     return replace(found, natural=tuple(name for name in found.natural if name not in found.flagged))
 
 
-def _by_patches(subject: Subject, step: Step) -> tuple[Sequence[Trigger], Screening]:
-    """Patches of all classes, and what is flagged by their sizes."""
-    images, share = subject.shown, effort_on(subject.images).outlying
+def _patches_of_all(subject: Subject, step: Step) -> tuple[Sequence[Trigger], list[float]]:
+    """The smallest patch of every goal, and their sizes, infinite where none works."""
+    images = subject.shown
     patches = find_patches(subject.score, images, subject.goals, subject.search, step)
-    sizes = dict(
-        zip(subject.goals, sizes_of(patches, success(subject.score, images, patches), inf), strict=True)
+    return patches, sizes_of(patches, success(subject.score, images, patches), inf)
+
+
+def _by_patches(
+    subject: Subject, patches: Sequence[Trigger], sizes: Sequence[float], beside: Beside | None
+) -> Screening:
+    """What is flagged by the sizes of patches, where the network has a student beside those of its own."""
+    count, share = len(subject.classes), effort_on(subject.images).outlying
+    everything = float(subject.shown[0, 0].numel())
+    every, away = tuple(sizes[:count]), sizes[count] if len(sizes) > count else inf
+    by_class = dict(zip(subject.classes, every, strict=True))
+    found = Screening(
+        subject.classes,
+        every,
+        (),
+        (),
+        away,
+        clear=subject.clear,
+        side=subject.side,
+        beside=None if beside is None else beside.sizes,
     )
-    of_classes, away = patches[: len(subject.classes)], sizes.get(AWAY, inf)
-    by_class = {name: sizes[name] for name in subject.classes}
-    every = tuple(by_class.values())
-    found = Screening(subject.classes, every, (), (), away, clear=subject.clear, side=subject.side)
-    easy = [
-        patch for patch in of_classes if patch.target in subject.strong and _small(patch.target, by_class)
-    ]
+    easy = [patch for patch in patches if patch.target in subject.strong and _small(patch.target, by_class)]
     if easy:
         found = flagged(found, easy, "output weights")
-        return of_classes, in_whole(
-            subject, found, find_patches, by_class, lambda all_: [True] * len(all_), 2
-        )
+        return in_whole(subject, found, find_patches, by_class, lambda all_: [True] * len(all_), 2)
 
     def stand_out(sizes: Sequence[float]) -> list[bool]:
-        return [*map(or_, outliers(sizes, share), alone(sizes, float(images[0, 0].numel())))]
+        return [*map(or_, outliers(sizes, share), alone(sizes, everything))]
 
     marks = stand_out(every)
+    if beside is not None:
+        strange = map(or_, map(or_, outliers(beside.sizes, share), beside.ignored), alone(every, everything))
+        planted = [*map(and_, marks, strange)]
+        common = (
+            name for name, mark, kept in zip(subject.classes, marks, planted, strict=True) if mark > kept
+        )
+        found, marks = replace(found, common=tuple(common)), planted
     if any(marks):
-        found = flagged(found, compress(of_classes, marks), "patch")
-        return of_classes, in_whole(subject, found, find_patches, by_class, stand_out, 2)
+        found = flagged(found, compress(patches, marks), "patch")
+        return in_whole(subject, found, find_patches, by_class, stand_out, 2)
     # What leads away from every class has more to do than what leads to one: it is never easier by nature.
     if outliers([*every, away], share)[-1]:
-        found = flagged(found, patches[len(of_classes) :], "away")
-        return of_classes, in_whole(subject, found, find_patches, sizes, partial(outliers, share=share), 2)
-    return of_classes, found
+        found = flagged(found, patches[count:], "away")
+        every_goal = dict(zip(subject.goals, sizes, strict=True))
+        return in_whole(subject, found, find_patches, every_goal, partial(outliers, share=share), 2)
+    return found
+
+
+def _not_common(subject: Subject, found: Screening, beside: Beside | None) -> Screening:
+    """Drop what leads the network's student to its class as well, where it has one: it is easy by nature."""
+    if beside is None or not found.triggers or AWAY in found.flagged:
+        return found
+    if not beside.follows_too(subject.images, found.triggers[0]):
+        return found
+    return replace(flagged(found, (), ""), common=(*found.common, *found.flagged))
 
 
 def _small(name: int, sizes: Mapping[int, float]) -> bool:
@@ -189,13 +223,15 @@ def _with_warps(subject: Subject, found: Screening, step: Step) -> Screening:
     return flagged(found, (*found.triggers, *warped.triggers), found.evidence)
 
 
-def _by_squares(subject: Subject, found: Screening, step: Step) -> Screening:
+def _by_squares(subject: Subject, found: Screening, beside: Beside | None, step: Step) -> Screening:
     plain, share = scan_squares(subject.score, subject.images, step)
     if plain is None or (plain.square.target == AWAY and not subject.clear):
         return found
-    if plain.square.target != AWAY and share < _SQUARE:
+    target = plain.square.target
+    short = beside is None or target == AWAY or found.small(target, _SHORT)
+    if target != AWAY and share < (_SQUARE if short else _SURE_SQUARE):
         return found
-    return flagged(found, (plain.square, *plain.elsewhere), "square")
+    return _not_common(subject, flagged(found, (plain.square, *plain.elsewhere), "square"), beside)
 
 
 def _by_warps(subject: Subject, found: Screening, step: Step) -> Screening:

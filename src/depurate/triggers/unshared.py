@@ -66,7 +66,7 @@ def without_natural(subject: Subject, found: Screening, purified: Purified) -> S
     """
     if found.evidence != "patch":
         return found
-    unsure = [trigger for trigger in found.triggers if found.size_of(trigger.target) > _SURELY * found.usual]
+    unsure = [trigger for trigger in found.triggers if not found.small(trigger.target, _SURELY)]
     if not unsure:
         return found
     shares = success(purified(), subject.images, unsure)
@@ -101,8 +101,10 @@ def by_ignored_patches(
         found: So far.
         purified: The network's purified self.
     """
-    smaller = _SMALLER_OF_MANY if of_many(subject) else _SMALLER
-    small = _under(found.sizes, smaller)
+    # A student tells better what is easy than patches of other classes do.
+    unsure = of_many(subject) or found.beside is not None
+    smaller = _SMALLER_OF_MANY if unsure else _SMALLER
+    small = [math.isfinite(found.usual) and found.small(name, smaller) for name in subject.classes]
     found = flagged(found, compress(patches, _ignored(subject, patches, small, purified)), "unshared patch")
     sizes = dict(zip(subject.classes, found.sizes, strict=True))
     return in_whole(subject, found, find_patches, sizes, partial(_under, share=smaller), 2)
@@ -134,7 +136,8 @@ def also_ignored(
         return [size < _HIDDEN * found.usual for size in sizes]
 
     patches = [patch for patch in patches if patch.target in others]
-    ignored = compress(patches, _ignored(subject, patches, stand_out([*others.values()]), purified))
+    small = [found.small(name, _HIDDEN) for name in others]
+    ignored = compress(patches, _ignored(subject, patches, small, purified))
     more = in_whole(subject, flagged(found, ignored, "patch"), find_patches, others, stand_out, 2)
     return flagged(found, (*found.triggers, *more.triggers), "patch")
 
@@ -145,6 +148,10 @@ def by_aware(subject: Subject, found: Screening, purified: Purified, step: Step)
     drawn = find_aware(subject.score, subject.images, subject.classes, longer, step)
     sizes = sizes_of(drawn, success(subject.score, subject.images, drawn), float("inf"))
     small = _under(sizes, _SMALLER_DRAWN)
+    if found.beside is not None:
+        small = [
+            mark and found.small(name, _SHORT) for name, mark in zip(subject.classes, small, strict=True)
+        ]
     return flagged(found, compress(drawn, _ignored(subject, drawn, small, purified)), "aware")
 
 
@@ -246,5 +253,8 @@ def by_unshared_patches(subject: Subject, found: Screening, purified: Purified, 
         short = (size < _SHORT * found.usual for size in sizes)
         return [far and near for far, near in zip(outliers(sizes, _SHARE_OF_TWO), short, strict=True)]
 
-    shown = flagged(found, compress(patches, stand_out(sizes)), "unshared patch")
+    unshared = [*compress(patches, stand_out(sizes))]
+    if found.beside is not None:
+        unshared = [patch for patch in unshared if found.small(patch.target, _SHORT)]
+    shown = flagged(found, unshared, "unshared patch")
     return in_whole(subject, shown, find, dict(zip(nearest, sizes, strict=True)), stand_out, 2)
