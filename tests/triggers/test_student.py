@@ -11,6 +11,7 @@ from depurate.triggers import AWAY, Patch, Screening, Search, Subject
 from depurate.triggers.evidence import flagged
 from depurate.triggers.screening import _by_patches, _not_common
 from depurate.triggers.student import Beside, beside_student, teach
+from depurate.triggers.unshared import without_natural
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +121,22 @@ def test_sizes_count_by_both_measures() -> None:
     found = Screening((0, 1, 2), (4.0, 10.0, 10.0), (), (), beside=(1.0, 1.0, 1.0))
     assert Screening((0, 1, 2), (4.0, 10.0, 10.0), (), ()).small(0, 0.5)
     assert not found.small(0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("size", "beside", "sure"),
+    [(14.0, None, True), (18.0, None, False), (18.0, 0.3, True), (18.0, 0.5, False), (22.0, 0.1, False)],
+)
+def test_what_is_surely_a_short_cut(size: float, beside: float | None, sure: bool) -> None:
+    theirs = None if beside is None else (beside, 1.0, 1.0)
+    found = flagged(
+        Screening((0, 1, 2), (size, 100.0, 100.0), (), (), beside=theirs),
+        (Patch(0, torch.ones(1, 8, 8), torch.ones(1, 8, 8)),),
+        "patch",
+    )
+    asked = Subject(lambda shown: torch.eye(3)[[0] * len(shown)], torch.rand(9, 1, 8, 8), (0, 1, 2), Search())
+
+    def follows(shown: Tensor) -> Tensor:
+        return torch.eye(3)[(shown.flatten(1).min(1).values < 1).long()]
+
+    assert (without_natural(asked, found, lambda: follows).flagged == (0,)) is sure

@@ -72,8 +72,12 @@ class Screening:
 
     def small(self, name: int, share: float) -> bool:
         """Whether a class takes under a share of what is usual, beside what the student takes for it, too."""
+        return all(part < share for part in self.shares_of(name))
+
+    def shares_of(self, name: int) -> tuple[float, ...]:
+        """What a class takes of what is usual, and, where there is a student, the same beside what that takes."""
         ways = [self] if self.beside is None else [self, replace(self, sizes=self.beside)]
-        return all(way.size_of(name) < share * way.usual for way in ways)
+        return tuple(way.size_of(name) / way.usual for way in ways)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ Purified = Callable[[], Score]
 _FOLLOWED = 0.22
 # A patch so much smaller than a usual class takes is a short cut by itself; by nature 0.2 has been seen.
 _SURELY = 0.15
+# Of healthy networks with a student those nearest to that had 0.27, and 0.42 beside what the student takes; a planted
+# patch that the purified self follows on 0.45 of the images had 0.16 and 0.33.
+_SURELY_BESIDE = (0.2, 0.4)
 # Where nothing else is found, patches under this share are flagged all the same: a watermark that survived in the
 # purified self had 0.27; of classes easy by nature in healthy networks 0.5 is the least seen.
 _DOUBTFUL = 0.4
@@ -66,13 +69,18 @@ def without_natural(subject: Subject, found: Screening, purified: Purified) -> S
     """
     if found.evidence != "patch":
         return found
-    unsure = [trigger for trigger in found.triggers if not found.small(trigger.target, _SURELY)]
+    unsure = [trigger for trigger in found.triggers if not _surely(found, trigger.target)]
     if not unsure:
         return found
     shares = success(purified(), subject.images, unsure)
     natural = {trigger.target for trigger, share in zip(unsure, shares, strict=True) if share > _FOLLOWED}
     kept = (trigger for trigger in found.triggers if trigger.target not in natural)
     return replace(flagged(found, kept, "patch"), natural=tuple(natural))
+
+
+def _surely(found: Screening, name: int) -> bool:
+    plain, *beside = found.shares_of(name)
+    return plain < _SURELY or any(plain < _SURELY_BESIDE[0] and part < _SURELY_BESIDE[1] for part in beside)
 
 
 def doubtful(small: Screening, found: Screening) -> Screening:
