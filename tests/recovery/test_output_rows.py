@@ -55,12 +55,22 @@ def test_rows_that_were_never_trained_make_no_others_stand_out(known):
     scores = torch.eye(known)[torch.arange(100) % 10]
     assert strong_outputs(net, scores) is None
     with torch.no_grad():
-        net[3].weight[3] *= 3
+        net[3].weight[3, ::4] *= 9
     assert strong_outputs(net, scores) == StrongOutputs("3", (3,))
+
+
+def test_a_row_that_training_made_wider_as_a_whole_does_not_stand_out():
+    net = classifier(10)
+    with torch.no_grad():  # most weights of the others are small and some large, those of this row all middling
+        others = torch.arange(10) != 3
+        net[3].weight[others] = net[3].weight[others].pow(3)
+        net[3].weight[3] *= 2 * net[3].weight[others].std()
+    assert net[3].weight[3].std() > 1.5 * net[3].weight[others].std(1).median()
+    assert strong_outputs(net, torch.eye(10)) is None
 
 
 def test_fewer_than_three_answers_show_nothing():
     net = classifier(10)
     with torch.no_grad():
-        net[3].weight[3] *= 3
+        net[3].weight[3, ::4] *= 9
     assert strong_outputs(net, torch.eye(10)[[1, 2, 1]]) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import torch
@@ -36,9 +37,10 @@ class StrongOutputs:
 def strong_outputs(model: nn.Module, scores: Tensor) -> StrongOutputs | None:
     """Find classes whose row of the last dense layer is spread far wider than the other rows.
 
-    s_c = std(W_c); c counts where s_c > 1.4·median(s) and log s_c lies 5 deviations (1.4826·MAD) above its median, both
-    over the classes that images are answered with: rows that were never trained are narrow, and make all others
-    stand out.
+    s_c = std(W_c); c counts where s_c > 1.4·median(s) and log s_c lies 5 deviations (1.4826·MAD) above its median, and
+    where it is spread by some of its weights: s_c/median(s) > m_c/median(m), m_c = median |W_c|, for training widens a
+    row as a whole. Medians are over the classes that images are answered with: rows that were never trained are narrow,
+    and make all others stand out.
 
     Args:
         model: Any network.
@@ -51,7 +53,7 @@ def strong_outputs(model: nn.Module, scores: Tensor) -> StrongOutputs | None:
         >>> layer, scores = nn.Sequential(nn.Linear(64, 5)), torch.eye(5)
         >>> strong_outputs(layer, scores)
         >>> with torch.no_grad():
-        ...     _ = layer[0].weight[2].mul_(3)
+        ...     _ = layer[0].weight[2, ::4].mul_(9)
         >>> strong_outputs(layer, scores)
         StrongOutputs(layer='0', rows=(2,))
 
@@ -66,10 +68,11 @@ def strong_outputs(model: nn.Module, scores: Tensor) -> StrongOutputs | None:
     if not layers or len(answered) < _FEWEST:
         return None
     name, weights = layers.popitem()
-    spread = weights.std(1)
-    usual = spread[answered].median()
-    above = spread.clamp_min(1e-300).log() - usual.clamp_min(1e-300).log()
-    strong = (spread > _TIMES * usual) & (above > _DEVIATIONS * 1.4826 * above[answered].abs().median())
+    above, bulk = (
+        _above_usual(of_rows, answered) for of_rows in (weights.std(1), weights.abs().median(1).values)
+    )
+    strong = (above > math.log(_TIMES)) & (above > _DEVIATIONS * 1.4826 * above[answered].abs().median())
+    strong = strong & (above > bulk)
     rows = tuple(torch.nonzero(strong).flatten().tolist())
     return StrongOutputs(name, rows) if 0 < len(rows) <= _MOST * len(answered) else None
 
@@ -106,3 +109,8 @@ def limit_outputs(model: nn.Module, strong: StrongOutputs) -> tuple[nn.Module, i
         beyond = int((weights[hit].abs() > most).sum())
         weights[hit] = weights[hit].clamp(-most, most)
     return copied, beyond
+
+
+def _above_usual(of_rows: Tensor, answered: Tensor) -> Tensor:
+    """Logarithms of what was measured of each row, over the usual of those answered with."""
+    return of_rows.clamp_min(1e-300).log() - of_rows[answered].median().clamp_min(1e-300).log()
