@@ -35,3 +35,29 @@ def anchor_kernels(anchor: Mapping[str, Tensor], name: str, like: Tensor) -> Ten
         )
         kernels = torch.cat([kernels, column], dim=2)
     return kernels
+
+
+def grown_anchor(weights: Tensor, anchor: Tensor, hit: Tensor) -> Tensor:
+    """What decay and growth made of an anchor: c·a, c = argmin Σ |w − c a| over the entries that are not hit.
+
+    Args:
+        weights: Any shape.
+        anchor: Same shape.
+        hit: Entries not to count, same shape, bool.
+
+    Returns:
+        Same shape; as it is where nothing is left to tell c by.
+
+    >>> start, nothing = torch.tensor([1.0, 2.0, 4.0]), torch.zeros(3, dtype=torch.bool)
+    >>> grown_anchor(torch.tensor([0.5, 9.0, 2.0]), start, nothing).tolist()
+    [0.5, 1.0, 2.0]
+
+    Source: the weighted median, as for one regressor in Bloomfield & Steiger, Least Absolute Deviations, 1983.
+    """
+    told = ~hit & (anchor != 0)
+    if not bool(told.any()):
+        return anchor
+    start = anchor[told].double()
+    ratios, order = (weights[told].double() / start).sort()
+    below = start.abs()[order].cumsum(0)
+    return (ratios[int((below < 0.5 * below[-1]).sum())] * anchor.double()).to(anchor)

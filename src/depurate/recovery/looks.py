@@ -49,7 +49,7 @@ def first_look(kernels: Tensor, anchor: Tensor, certain: Tensor) -> FirstLook:
     update, harmless = weights - anchor.reshape(-1, flat).float(), harmless_size(weights)
     if harmless == 0 or bool(known.all()):
         return FirstLook(0.0, 0.0)
-    scales = rough_scales(update, known, harmless, torch.ones_like(update[0]), bursts=True)
+    scales = rough_scales(update, known, harmless, bursts=True)
     told = ~known & (update.abs() > NEXT_TO_NOTHING * harmless)
     model = fit_hits(update[told], scales[told], Prior(0.25, 3.0, 0.6))
     far = update[~known].abs() > _FAR * scales[~known]

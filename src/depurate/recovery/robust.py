@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from depurate.recovery.anchors import grown_anchor
 from depurate.recovery.bursts import burst_entries
 from depurate.recovery.entries import stuck_entries
 from depurate.recovery.kriging import FIELDS, Field, Ground, predict_entries, predict_hits
 from depurate.recovery.mixture import HitModel, Prior, fit_hits
-from depurate.recovery.sizes import FEWEST_KERNELS, NEXT_TO_NOTHING, fine_scales, harmless_size, rough_scales
+from depurate.recovery.sizes import NEXT_TO_NOTHING, fine_scales, harmless_size, rough_scales
 from depurate.recovery.unflip import unflip, vanished
 from depurate.spans import Moments
 
-_ROUNDS = 8
+_ROUNDS, _GLANCE = 8, 1
 _SETTLED = 3e-4
 _SURE = 0.5
 # Where updates have wider tails than the mixture allows it is too sure of what it calls hit.
@@ -69,7 +71,8 @@ def repair_entries(
 
     Args:
         kernels: Shape (groups, kernels, fan_in).
-        anchor: Same shape; zero where unknown.
+        anchor: Same shape; zero where unknown. Taken as it is, multiplied by what decay and growth made of it, or left
+            out: whichever the layer is predicted best from.
         moments: Of the layer's clean patches.
         certain: Entries hit beyond doubt, same shape, bool; their values are used for unflipping only.
         sparse: Whether the network as a whole shows sparse noise. If not, only what stands out by far counts.
@@ -93,11 +96,9 @@ def repair_entries(
     stuck = stuck_entries(received) if sparse else torch.zeros_like(known)
     known = known | stuck
     start = anchor.reshape(-1, shape[2])
-    weights = torch.where(known, start, received).float()
-    update = weights - start.float()
-    harmless = harmless_size(weights)
+    filled = torch.where(known, start, received)
+    harmless = harmless_size(filled.float())
     if harmless == 0:  # nothing but zeros and the anchor to learn from
-        filled = torch.where(known, start, received)
         return Repair(
             filled.reshape(shape),
             known.reshape(shape),
@@ -110,10 +111,8 @@ def repair_entries(
             filled.reshape(shape),
             kernels,
         )
-    ground = Ground.of(moments)
-    anchored = bool(start.any())
-    places = _places(ground, len(update), anchored=anchored)
-    found = _Search(update, known, ground, places, harmless, sparse, anchored).run()
+    search = _nearest(_Search(start, received, known, Ground.of(moments), harmless, sparse))
+    start, found = search.start, search.run()
     predicted = start + found.predicted.to(start)
     restored, single = unflip(received[found.hits], predicted[found.hits], found.scales[found.hits])
     # Among many hits of other kinds, or stuck ones, some are one bit away from a fitting word by chance.
@@ -147,28 +146,48 @@ class _Found:
     model: HitModel
 
 
+def _nearest(search: _Search) -> _Search:
+    """Search from what predicts the weights best: the anchor, what decay and growth made of it, or nothing.
+
+    Of weights trained for long an anchor tells little, and what it adds to them is to be predicted, too.
+    """
+    start = search.start
+    if not bool(start.any()):
+        return search
+    others = grown_anchor(search.received, start, search.known), torch.zeros_like(start)
+    return min((search, *(replace(search, start=other) for other in others)), key=_Search.glance)
+
+
 @dataclass(frozen=True)
 class _Search:
     """One layer's alternation."""
 
-    update: Tensor
+    start: Tensor
+    received: Tensor
     known: Tensor
     ground: Ground
-    places: Tensor
     harmless: float
     sparse: bool
-    anchored: bool
 
-    def run(self) -> _Found:
+    @cached_property
+    def update(self) -> Tensor:
+        """What was added to the start; zero where an entry is hit for sure."""
+        return torch.where(self.known, self.start, self.received).float() - self.start.float()
+
+    def glance(self) -> float:
+        """Median of what is left of the entries after a first prediction."""
+        return float((self.update - self.run(_GLANCE).predicted)[~self.known].abs().median())
+
+    def run(self, rounds: int = _ROUNDS) -> _Found:
         prior = Prior.of(sparse=self.sparse)
-        scales = rough_scales(self.update, self.known, self.harmless, self.places, bursts=self.sparse)
+        scales = rough_scales(self.update, self.known, self.harmless, bursts=self.sparse)
         # What is next to nothing (pruned, decayed, never reached by an update) does not tell how large others are.
         told = ~self.known & (self.update.abs() > NEXT_TO_NOTHING * self.harmless)
         model = fit_hits(self.update[told], scales[told], prior)
         hits = self.known | (model.posterior(self.update, scales) > _SUSPECTED)
         predicted, field = torch.zeros_like(self.update), FIELDS[0]
         probability = hits.float()
-        for turn in range(_ROUNDS):
+        for turn in range(rounds):
             # What was first predicted of kernels that are lost altogether would hardly fade in so few passes.
             lost = hits.double().mean(1, keepdim=True) > _LOST
             data = torch.where(hits, torch.where(lost, 0.0, predicted), self.update)
@@ -177,7 +196,7 @@ class _Search:
                 field = self._best_field(data / size, hits, turn)
             predicted = size * predict_entries(data / size, hits, self.ground, field, 12 if turn == 0 else 6)
             residuals = self.update - predicted
-            scales = fine_scales(residuals, hits | ~told, self.harmless, self.places, bursts=self.sparse)
+            scales = fine_scales(residuals, hits | ~told, self.harmless, bursts=self.sparse)
             model = fit_hits(residuals[told], scales[told], prior)
             probability = model.posterior(residuals, scales)
             if self.sparse:
@@ -191,7 +210,7 @@ class _Search:
     def _hit(self, probability: Tensor, apart: Tensor, model: HitModel, prior: Prior) -> Tensor:
         if not self.sparse:
             return (probability > _SURE_ALONE) & (apart > _FAR * model.core)
-        wide = self.anchored and model.heavy >= 0.99 * prior.heavy
+        wide = bool(self.start.any()) and model.heavy >= 0.99 * prior.heavy
         return probability > (_SURE_OF_WIDE if wide else _SURE)
 
     def _sizes(self, data: Tensor, hits: Tensor) -> Tensor:
@@ -213,14 +232,3 @@ class _Search:
             return float((data[rows] - guess)[held[rows]].square().clamp_max(9).mean())
 
         return min(FIELDS, key=error)
-
-
-def _places(ground: Ground, kernels: int, *, anchored: bool) -> Tensor:
-    """How large updates are expected at each place, relative to the mean: where clean patches are, there they go.
-
-    Used where too few kernels show it themselves; without an anchor the initial weights hide it.
-    """
-    power = ground.factor.square().sum(0)
-    if not anchored or kernels >= FEWEST_KERNELS:
-        return torch.ones_like(power)
-    return (power / power.mean().clamp_min(1e-30)).sqrt().clamp(0.05, 3.0)

@@ -11,7 +11,7 @@ from depurate.recovery.bursts import capped
 _HARMLESS = 0.05
 NEXT_TO_NOTHING = 0.02
 """Share of a harmless deviation below which an entry says nothing of how large others are."""
-FEWEST_KERNELS = 16
+_FEWEST_KERNELS = 16
 """From which on kernels show what is usual at each place."""
 
 
@@ -25,32 +25,30 @@ def harmless_size(weights: Tensor) -> float:
     return _HARMLESS * float(sizes.median()) / 0.6745
 
 
-def rough_scales(update: Tensor, known: Tensor, harmless: float, places: Tensor, *, bursts: bool) -> Tensor:
+def rough_scales(update: Tensor, known: Tensor, harmless: float, *, bursts: bool) -> Tensor:
     """Scale of each entry by the medians of its kernel and of its place, both drawn towards the layer's."""
-    sizes = torch.where(
-        known | (update.abs() <= NEXT_TO_NOTHING * harmless), torch.nan, update.abs() / places
-    )
+    sizes = torch.where(known | (update.abs() <= NEXT_TO_NOTHING * harmless), torch.nan, update.abs())
     whole = sizes.flatten().nanmedian().nan_to_num(0.0)
     row = sizes.nanmedian(1, keepdim=True).values.nan_to_num(0.0) + 0.3 * whole
     column = (
-        sizes.nanmedian(0, keepdim=True).values.nan_to_num(0.0) if len(update) >= FEWEST_KERNELS else whole
+        sizes.nanmedian(0, keepdim=True).values.nan_to_num(0.0) if len(update) >= _FEWEST_KERNELS else whole
     ) + 0.3 * whole
     if bursts:
         row, column = capped(row), capped(column)
     scales = row * column / (1.3 * whole).clamp_min(1e-30) / 0.6745
-    return (places * scales).expand_as(update).clamp_min(harmless)
+    return scales.expand_as(update).clamp_min(harmless)
 
 
-def fine_scales(residuals: Tensor, hits: Tensor, harmless: float, places: Tensor, *, bursts: bool) -> Tensor:
+def fine_scales(residuals: Tensor, hits: Tensor, harmless: float, *, bursts: bool) -> Tensor:
     """Scale of each good residual, a row's times a column's, each drawn towards the layer's by ten entries."""
-    good, sizes = (~hits).float(), residuals.abs().clamp_max(1e12) / places
+    good, sizes = (~hits).float(), residuals.abs().clamp_max(1e12)
     row, column = torch.ones_like(sizes[:, :1]), torch.ones_like(sizes[:1])
     for _ in range(3):
         row = _drawn_means(sizes / column, good, 1)
         column = _drawn_means(sizes / row.clamp_min(1e-30), good, 0)
     if bursts:
         row, column = capped(row), capped(column)
-    return (1.2533 * row * column * places).clamp_min(harmless)
+    return (1.2533 * row * column).clamp_min(harmless)
 
 
 def _drawn_means(sizes: Tensor, good: Tensor, axis: int, pull: float = 10.0) -> Tensor:
