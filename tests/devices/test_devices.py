@@ -69,7 +69,8 @@ def test_targets_are_solved_where_they_are(size, settings):
     with Pretended():
         found = lad(design.to("cuda"), targets.to("cuda"), **settings)
         assert found.coefficients.device == THERE
-        assert torch.equal(found.coefficients.cpu(), expected.coefficients)
+        # Where tensors lie in memory decides on some processors by which instructions products are made.
+        torch.testing.assert_close(found.coefficients.cpu(), expected.coefficients, rtol=1e-13, atol=1e-13)
         assert torch.equal(found.certified.cpu(), expected.certified)
 
 
