@@ -26,9 +26,8 @@ def test_the_factor_has_the_least_absolute_error_of_all(entries, seed, factor, s
     def error(scale):
         return float((weights - scale * start)[good].abs().sum())
 
-    best = min(
-        error(ratio) for ratio in (weights / start)[good].tolist()
-    )  # the optimum passes through an entry
+    # The optimum passes through an entry.
+    best = min(error(ratio) for ratio in (weights / start)[good].tolist())
     assert error(float(grown[at] / start[at])) <= best * (1 + 1e-9) + 1e-12
 
 

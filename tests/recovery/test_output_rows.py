@@ -61,9 +61,8 @@ def test_rows_that_were_never_trained_make_no_others_stand_out(known):
 
 def test_a_row_that_training_made_wider_as_a_whole_does_not_stand_out():
     net = classifier(10)
-    with (
-        torch.no_grad()
-    ):  # most weights of the others are small and some large, those of this row all middling
+    # Most weights of the others are small and some large, those of this row all middling.
+    with torch.no_grad():
         others = torch.arange(10) != 3
         net[3].weight[others] = net[3].weight[others].pow(3)
         net[3].weight[3] *= 2 * net[3].weight[others].std()

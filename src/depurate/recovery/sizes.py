@@ -11,8 +11,8 @@ from depurate.recovery.bursts import capped
 _HARMLESS = 0.05
 NEXT_TO_NOTHING = 0.02
 """Share of a harmless deviation below which an entry says nothing of how large others are."""
+# From which on kernels show what is usual at each place.
 _FEWEST_KERNELS = 16
-"""From which on kernels show what is usual at each place."""
 
 
 def harmless_size(weights: Tensor) -> float:

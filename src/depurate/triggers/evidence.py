@@ -74,6 +74,10 @@ class Screening:
         """Whether a class takes under a share of what is usual, beside what the student takes for it, too."""
         return all(part < share for part in self.shares_of(name))
 
+    def short(self, name: int, share: float) -> bool:
+        """Whether a class is small by both measures; that is asked only of networks with a student."""
+        return self.beside is None or self.small(name, share)
+
     def shares_of(self, name: int) -> tuple[float, ...]:
         """What a class takes of what is usual, and, where there is a student, the same beside what that takes."""
         ways = [self] if self.beside is None else [self, replace(self, sizes=self.beside)]

@@ -160,12 +160,11 @@ def _by_patches(
 
     marks = stand_out(every)
     if beside is not None:
-        strange = map(or_, map(or_, outliers(beside.sizes, share), beside.ignored), alone(every, everything))
-        planted = [*map(and_, marks, strange)]
-        common = (
-            name for name, mark, kept in zip(subject.classes, marks, planted, strict=True) if mark > kept
-        )
-        found, marks = replace(found, common=tuple(common)), planted
+        odd = [*map(or_, outliers(beside.sizes, share), beside.ignored)]
+        odd = [*map(or_, odd, alone(every, everything))]
+        common = [mark and not strange for mark, strange in zip(marks, odd, strict=True)]
+        found = replace(found, common=tuple(compress(subject.classes, common)))
+        marks = [*map(and_, marks, odd)]
     if any(marks):
         found = flagged(found, compress(patches, marks), "patch")
         return in_whole(subject, found, find_patches, by_class, stand_out, 2)
@@ -228,8 +227,7 @@ def _by_squares(subject: Subject, found: Screening, beside: Beside | None, step:
     if plain is None or (plain.square.target == AWAY and not subject.clear):
         return found
     target = plain.square.target
-    short = beside is None or target == AWAY or found.small(target, _SHORT)
-    if target != AWAY and share < (_SQUARE if short else _SURE_SQUARE):
+    if target != AWAY and share < (_SQUARE if found.short(target, _SHORT) else _SURE_SQUARE):
         return found
     return _not_common(subject, flagged(found, (plain.square, *plain.elsewhere), "square"), beside)
 

@@ -158,10 +158,13 @@ def success(
 
 def answers(score: Score, images: Tensor) -> Tensor:
     """Top answers, batch by batch, without gradients."""
+    return scores_of(score, images).argmax(1)
+
+
+def scores_of(score: Score, images: Tensor) -> Tensor:
+    """Scores, batch by batch, without gradients."""
     with torch.no_grad():
-        batches = torch.split(images, min(_BATCH, at_once(images)))
-        parts: list[Tensor] = [score(batch).argmax(1) for batch in batches]
-    return torch.cat(parts)
+        return torch.cat([score(batch) for batch in torch.split(images, min(_BATCH, at_once(images)))])
 
 
 def at_once(images: Tensor, copies: int = 1) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from depurate.triggers.effort import effort_on
 from depurate.triggers.evidence import sizes_of
 from depurate.triggers.forms import Trigger
-from depurate.triggers.search import Score, Search, find_patches, success
+from depurate.triggers.search import Score, Search, find_patches, scores_of, success
 
 # More make no better witness, and the equations grow with their cube.
 _LEARNT = 500
@@ -73,8 +73,7 @@ def teach(score: Score, images: Tensor) -> Student | None:
         the measure of what is easy is our own.
     """
     images = images[:_LEARNT]
-    with torch.no_grad():
-        taught = torch.cat([score(part) for part in torch.split(images, effort_on(images).judged)]).double()
+    taught = scores_of(score, images).double()
     taught = taught - taught.mean(1, keepdim=True)
     known = images.flatten(1).double()
     apart = _squares(known, known)

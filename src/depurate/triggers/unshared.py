@@ -156,10 +156,7 @@ def by_aware(subject: Subject, found: Screening, purified: Purified, step: Step)
     drawn = find_aware(subject.score, subject.images, subject.classes, longer, step)
     sizes = sizes_of(drawn, success(subject.score, subject.images, drawn), float("inf"))
     small = _under(sizes, _SMALLER_DRAWN)
-    if found.beside is not None:
-        small = [
-            mark and found.small(name, _SHORT) for name, mark in zip(subject.classes, small, strict=True)
-        ]
+    small = [mark and found.short(name, _SHORT) for name, mark in zip(subject.classes, small, strict=True)]
     return flagged(found, compress(drawn, _ignored(subject, drawn, small, purified)), "aware")
 
 
@@ -261,8 +258,6 @@ def by_unshared_patches(subject: Subject, found: Screening, purified: Purified, 
         short = (size < _SHORT * found.usual for size in sizes)
         return [far and near for far, near in zip(outliers(sizes, _SHARE_OF_TWO), short, strict=True)]
 
-    unshared = [*compress(patches, stand_out(sizes))]
-    if found.beside is not None:
-        unshared = [patch for patch in unshared if found.small(patch.target, _SHORT)]
+    unshared = [patch for patch in compress(patches, stand_out(sizes)) if found.short(patch.target, _SHORT)]
     shown = flagged(found, unshared, "unshared patch")
     return in_whole(subject, shown, find, dict(zip(nearest, sizes, strict=True)), stand_out, 2)
