@@ -141,6 +141,16 @@ def stripes(count, seed):
     return images[:, None], labels
 
 
+def hit_convolutions(clean, noise):
+    """The network with noise in its convolutions alone."""
+    suspect = copy.deepcopy(clean)
+    hit = parse_noise(noise).apply(clean.state_dict(), 0).values
+    suspect.load_state_dict(
+        {name: hit[name] if value.ndim == 4 else value for name, value in clean.state_dict().items()}
+    )
+    return suspect
+
+
 def accuracy(net):
     images, labels = stripes(1000, 10_001)
     with torch.no_grad():
@@ -206,3 +216,47 @@ def test_noise_is_seen_and_undone_in_a_network_with_batchnorm(noise):
         torch.equal(value, before[name]) or value.isnan().any()
         for name, value in suspect.state_dict().items()
     )
+
+
+@dataclass(frozen=True)
+class Shown(Images):
+    def some(self, numbers):
+        return [self.images]
+
+
+def test_normalisations_that_do_not_meet_what_they_kept_let_a_repair_be_tried():
+    clean, images = normalised(), stripes(300, 10_000)[0]
+    hit = hit_convolutions(clean, "sparse:rate=0.3,law=gaussian,scale=1")
+    told = {}
+    for name, suspect, seen, repaired in (
+        ("hit", hit, images, clean),
+        ("kept while training went on", hit, images, hit),  # no repair wins anything back
+        ("healthy", clean, images, hit),
+        ("of other colours", clean, 0.5 * images - 1, hit),
+    ):
+        run = Walks(0.001, suspect, suspect, repaired, Shown(images=seen))
+        told[name] = look_for_noise(run, RECIPE, damaged=False)
+    assert {name: found.verdict.name for name, found in told.items()} == {
+        "hit": "SURE",
+        "kept while training went on": "NONE",
+        "healthy": "NONE",
+        "of other colours": "NONE",
+    }
+    assert told["hit"].strained
+    assert told["hit"].told[0] < told["hit"].told[1]
+
+
+@pytest.mark.parametrize("noise", ["sparse:rate=0.3,law=gaussian,scale=1", "signflip:rate=0.05"])
+def test_noise_no_larger_than_the_weights_of_convolutions_is_seen_by_normalisations(noise):
+    clean, images = normalised(), stripes(300, 10_000)[0]
+    suspect = hit_convolutions(clean, noise)
+    result = purify(suspect, images)
+    assert any("far from what they kept of training" in warning for warning in result.record.warnings)
+    assert accuracy(suspect) < 0.98 < accuracy(result.model)
+
+
+def test_a_healthy_network_with_normalisations_comes_back_bit_for_bit():
+    clean = normalised()
+    result = purify(clean, stripes(300, 10_000)[0])
+    pairs = zip(clean.state_dict().values(), result.model.state_dict().values(), strict=True)
+    assert all(torch.equal(before, after) for before, after in pairs)

@@ -1,5 +1,6 @@
 """Settling: hit entries chosen together for sure answers, everything else bit for bit."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -86,6 +87,15 @@ def test_nothing_open_means_nothing_moves():
     before = read_kernels(net[0])
     assert settle(net, {"0": repair}, [images], scores) == {}
     assert torch.equal(read_kernels(net[0]), before)
+
+
+def test_where_weighing_takes_nothing_for_hit_any_more_nothing_moves(monkeypatch):
+    net, images, _ = network()
+    repair = hurt(net, "0", 0.1, 1.0, 3)
+    freed = replace(repair, hits=torch.zeros_like(repair.hits), kernels=repair.received)
+    monkeypatch.setattr(sys.modules[settle.__module__], "weigh", lambda *_: {"0": freed})
+    assert not settle(net, {"0": repair}, [images], scores)["0"].hits.any()
+    assert torch.equal(read_kernels(net[0]), repair.received)
 
 
 def test_a_network_without_finite_answers_is_left_alone():

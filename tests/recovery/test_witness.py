@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from depurate.recovery import Repair, Surety, mend_contradicted, settle, surety
+from depurate.recovery import Repair, Surety, mend_contradicted, own_strains, settle, surety
 from depurate.recovery.witness import Witness, images_at_once, listening
 from depurate.spans import find_sites, read_kernels, write_kernels
 
@@ -54,6 +54,29 @@ def test_a_network_that_meets_what_it_kept_has_no_strain_and_is_not_changed():
     assert strain(net, net, images) < 1e-3
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert not net[1].training
+
+
+def test_of_changed_colours_only_the_first_normalisation_knows():
+    net, images = network()
+    first, second = (strain / count for strain, count in own_strains(net, [0.5 * images - 1]))
+    assert first > 1
+    assert second < 0.02
+    assert own_strains(net, [images[:90], images[90:]]) == own_strains(net, [images])
+
+
+def test_strains_of_all_normalisations_are_in_the_order_in_which_they_are_reached():
+    class Reversed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.first = nn.BatchNorm1d(3), nn.BatchNorm1d(2)
+
+        def forward(self, images):
+            return self.last(self.first(images[:, :2]).repeat(1, 2)[:, :3])
+
+    found = own_strains(Reversed().eval(), [torch.randn(50, 4) + 7])
+    assert [count for _, count in found] == [4, 6]
+    assert found[0][0] > found[1][0]
+    assert own_strains(nn.Sequential(nn.Linear(4, 2)), [torch.randn(50, 4)]) == ()
 
 
 def test_strain_is_its_formula():

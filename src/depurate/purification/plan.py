@@ -38,6 +38,10 @@ _BY_REPAIR = (
     "with the entries replaced that do not fit, the network tells the images apart far better: {before:.2f} to "
     "{after:.2f} nats"
 )
+_BY_NORMALISATIONS = (
+    "what reaches most normalisations is far from what they kept of training, as behind changed weights, and with the "
+    "entries replaced that do not fit, the network tells the images apart better: {before:.2f} to {after:.2f} nats"
+)
 _PERHAPS_SPARSE = (
     "about {share:.1%} of the weights stand out by their numbers alone: sparse noise, or tails that training left; "
     "{done}"
@@ -146,7 +150,8 @@ def _treated_as_sparse(noise: SparseNoise) -> str:
     if noise.told is None:
         return _TREATED_AS_SPARSE.format(sign=_BY_NUMBERS.format(share=noise.share))
     before, after = noise.told
-    return _TREATED_AS_SPARSE.format(sign=_BY_REPAIR.format(before=before, after=after))
+    sign = _BY_NORMALISATIONS if noise.strained else _BY_REPAIR
+    return _TREATED_AS_SPARSE.format(sign=sign.format(before=before, after=after))
 
 
 def against_a_backdoor(

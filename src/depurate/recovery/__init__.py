@@ -32,6 +32,7 @@ from depurate.recovery.surety import Surety, information
 from depurate.recovery.unflip import unflip_vector
 from depurate.recovery.walk import walk
 from depurate.recovery.weighing import weigh
+from depurate.recovery.witness import own_strains
 
 __all__ = [
     "Agreement",
@@ -68,6 +69,7 @@ __all__ = [
     "limit_outputs",
     "lost_vectors",
     "mend_contradicted",
+    "own_strains",
     "read_statistics",
     "refit",
     "renew_statistics",

@@ -13,7 +13,7 @@ from depurate.recovery.batchnorm import (
     unlike_measured,
     write_statistics,
 )
-from depurate.recovery.witness import images_at_once, listening
+from depurate.recovery.witness import own_strains
 from depurate.spans import Site
 
 # Healthy networks have up to 0.3 % of their own that differ so far: channels that fire for few images only.
@@ -91,14 +91,8 @@ def contradicted(model: nn.Module, sites: tuple[Site, ...], batches: list[Tensor
     return {name: mask for name, mask in found.items() if mask.any()}
 
 
-@torch.no_grad()
 def _apart(model: nn.Module, batches: list[Tensor]) -> float:
     """Strain of a network by its own statistics, a statistic."""
-    heard = listening(model, model)
-    if heard is None:
-        return torch.nan
-    own, witness = heard
-    images = torch.cat(batches)
-    images = images[: images_at_once(own, witness, images[:2])]
-    own(images)
-    return float(witness.strain()) / sum(2 * int(kept[1].isfinite().sum()) for kept in witness.kept.values())
+    strains = own_strains(model, batches)
+    statistics = sum(count for _, count in strains)
+    return sum(strain for strain, _ in strains) / statistics if strains else torch.nan

@@ -167,7 +167,9 @@ def named_kernels(name: str, module: nn.Module, kernels: Tensor) -> dict[str, Te
 
 
 def descend(variables: list[Tensor], cost: Callable[[], Tensor], steps: int) -> None:
-    """Minimise in place by L-BFGS; `cost` gives the value and adds the gradient."""
+    """Minimise in place by L-BFGS; `cost` gives the value and adds the gradient. Of nothing, nothing is asked."""
+    if not any(variable.numel() for variable in variables):
+        return
     search = torch.optim.LBFGS(
         variables,
         lr=1,

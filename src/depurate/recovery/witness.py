@@ -84,6 +84,37 @@ def listening(model: nn.Module, received: nn.Module) -> tuple[nn.Module, Witness
     return own, witness
 
 
+@torch.no_grad()
+def own_strains(model: nn.Module, batches: list[Tensor]) -> tuple[tuple[float, int], ...]:
+    """How far what reaches the normalisations of a network is from what they kept.
+
+    Args:
+        model: Evaluation mode; not changed.
+        batches: Benign images; of many as many as fit into memory at once.
+
+    Returns:
+        Strain, and statistics that it is the sum over, of each normalisation, in the order in which they are reached;
+        none where no normalisation kept anything.
+
+    >>> net = nn.Sequential(nn.BatchNorm1d(3)).eval()
+    >>> [(strain, statistics)] = own_strains(net, [torch.randn(400, 3, generator=torch.Generator().manual_seed(0))])
+    >>> strain < 1, statistics
+    (True, 6)
+    """
+    received = listening(model, model)
+    if received is None:
+        return ()
+    own, witness = received
+    images = torch.cat(batches)
+    images = images[: images_at_once(own, witness, images[:2])]
+    witness.heard.clear()
+    own(images)
+    return tuple(
+        (float(_strain(heard, *witness.kept[name])), 2 * int(witness.kept[name][1].isfinite().sum()))
+        for name, heard in witness.heard.items()
+    )
+
+
 def images_at_once(model: nn.Module, witness: Witness, images: Tensor) -> int:
     """How many images fit into memory with all that a gradient needs.
 
