@@ -32,7 +32,7 @@ from depurate.recovery.surety import Surety, information
 from depurate.recovery.unflip import unflip_vector
 from depurate.recovery.walk import walk
 from depurate.recovery.weighing import weigh
-from depurate.recovery.witness import own_strains
+from depurate.recovery.witness import Strain, own_strains
 
 __all__ = [
     "Agreement",
@@ -50,6 +50,7 @@ __all__ = [
     "Refit",
     "Repair",
     "Spectrum",
+    "Strain",
     "StrongOutputs",
     "Surety",
     "Trial",

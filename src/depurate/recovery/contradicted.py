@@ -94,5 +94,5 @@ def contradicted(model: nn.Module, sites: tuple[Site, ...], batches: list[Tensor
 def _apart(model: nn.Module, batches: list[Tensor]) -> float:
     """Strain of a network by its own statistics, a statistic."""
     strains = own_strains(model, batches)
-    statistics = sum(count for _, count in strains)
-    return sum(strain for strain, _ in strains) / statistics if strains else torch.nan
+    statistics = sum(2 * strain.channels for strain in strains)
+    return sum(strain.means + strain.deviations for strain in strains) / statistics if strains else torch.nan

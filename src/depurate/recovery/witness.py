@@ -54,7 +54,8 @@ class Witness:
         >>> round(float(witness.strain()), 6)
         0.0
         """
-        parts = [_strain(self.heard[name], *kept) for name, kept in self.kept.items() if name in self.heard]
+        heard = [(self.heard[name], kept) for name, kept in self.kept.items() if name in self.heard]
+        parts = [part.sum() for reached, kept in heard for part in _apart(reached, *kept)]
         return sum(parts, torch.zeros(()))
 
 
@@ -84,22 +85,36 @@ def listening(model: nn.Module, received: nn.Module) -> tuple[nn.Module, Witness
     return own, witness
 
 
+@dataclass(frozen=True)
+class Strain:
+    """How far what reaches one normalisation is from what it kept.
+
+    Attributes:
+        means: Σ_c ρ of the means of its channels.
+        deviations: Σ_c ρ of their deviations.
+        channels: That it is known of.
+    """
+
+    means: float
+    deviations: float
+    channels: int
+
+
 @torch.no_grad()
-def own_strains(model: nn.Module, batches: list[Tensor]) -> tuple[tuple[float, int], ...]:
-    """How far what reaches the normalisations of a network is from what they kept.
+def own_strains(model: nn.Module, batches: list[Tensor]) -> tuple[Strain, ...]:
+    """Compare what reaches the normalisations of a network with what they kept.
 
     Args:
         model: Evaluation mode; not changed.
         batches: Benign images; of many as many as fit into memory at once.
 
     Returns:
-        Strain, and statistics that it is the sum over, of each normalisation, in the order in which they are reached;
-        none where no normalisation kept anything.
+        One for each normalisation that kept anything, in the order in which they are reached.
 
     >>> net = nn.Sequential(nn.BatchNorm1d(3)).eval()
-    >>> [(strain, statistics)] = own_strains(net, [torch.randn(400, 3, generator=torch.Generator().manual_seed(0))])
-    >>> strain < 1, statistics
-    (True, 6)
+    >>> [strain] = own_strains(net, [torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) + 2])
+    >>> strain.means > 10, strain.deviations < 1, strain.channels
+    (True, True, 3)
     """
     received = listening(model, model)
     if received is None:
@@ -109,10 +124,12 @@ def own_strains(model: nn.Module, batches: list[Tensor]) -> tuple[tuple[float, i
     images = images[: images_at_once(own, witness, images[:2])]
     witness.heard.clear()
     own(images)
-    return tuple(
-        (float(_strain(heard, *witness.kept[name])), 2 * int(witness.kept[name][1].isfinite().sum()))
-        for name, heard in witness.heard.items()
-    )
+    found = []
+    for name, heard in witness.heard.items():
+        means, deviations = _apart(heard, *witness.kept[name])
+        channels = int(witness.kept[name][1].isfinite().sum())
+        found.append(Strain(float(means.sum()), float(deviations.sum()), channels))
+    return tuple(found)
 
 
 def images_at_once(model: nn.Module, witness: Witness, images: Tensor) -> int:
@@ -145,7 +162,8 @@ def _statistics(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def _strain(heard: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+def _apart(heard: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """ρ of means and of deviations, of the channels that something is known of."""
     axes = [0, *range(2, heard.ndim)]
     usable = variance.isfinite()
     usable = usable & (variance > _DEAD * variance[usable].median())
@@ -154,7 +172,7 @@ def _strain(heard: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     chance = 1 / len(heard)
     means = (now - mean) / (variance * (_MEANS**2 + chance)).sqrt()
     ratios = (spread / variance + _DEAD).log() / 2 / (_DEVIATIONS**2 + chance) ** 0.5
-    return _doubting(means).sum() + _doubting(ratios).sum()
+    return _doubting(means), _doubting(ratios)
 
 
 def _doubting(apart: Tensor) -> Tensor:
