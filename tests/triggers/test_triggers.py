@@ -168,12 +168,14 @@ def test_a_patch_that_turns_both_networks_does_not_count_as_unshared():
     assert success(Planted(True), pictures(), patches, unmoved=Planted(True)) == [0.0]
 
 
-def test_of_a_repaired_network_nothing_is_flagged_only_because_its_purified_self_ignores_it():
+@pytest.mark.parametrize("kind", [{"mended": True}, {"clear": False}], ids=["repaired", "hardly prefers"])
+def test_nothing_is_flagged_only_because_the_purified_self_ignores_it(kind):
+    """Of a network that was repaired, or whose answers nearly any change turns."""
     found = screen(Subject(Waved(), pictures(), tuple(range(4)), Search()), lambda: Planted(False))
     assert found.flagged == (1,)
     assert found.evidence.startswith("unshared")
-    mended = Subject(Waved(), pictures(), tuple(range(4)), Search(), mended=True)
-    assert screen(mended, lambda: Planted(False)).flagged == ()
+    doubted = Subject(Waved(), pictures(), tuple(range(4)), Search(), **kind)
+    assert screen(doubted, lambda: Planted(False)).flagged == ()
 
 
 class Leaning(nn.Module):

@@ -43,7 +43,7 @@ _SOME = (
 )
 _UNCLEAR = (
     "the suspect hardly prefers its answers to these images to others, so that nearly any change turns them: triggers "
-    "that send each class to another, plain changes of the whole picture and waves were not looked for"
+    "that send each class to another, and whatever turns it but not its purified self, were not looked for"
 )
 _IN_MIDDLES = (
     "pictures are large: patches, warps and additions of all classes were searched for in their middles, {side} by "

@@ -70,9 +70,10 @@ def screen(
     their size; then additions, by how often one length works on the network and not on its purified self; and last
     plain changes of whole pictures, waves, triggers that a small network draws for each image, and patches, which turn
     the network and not its purified self. Where nothing else is found, a class that was taken for natural is flagged
-    all the same if its patch is small indeed. These last ones are left out of a network that was repaired. Tiny warps
-    are given along with the patches of a class, where these are none too small warps of other classes as well that
-    stand out, and what leads away from all answers to one class is flagged as that class's.
+    all the same if its patch is small indeed. What turns the network and not its purified self is not looked for in a
+    network that was repaired, or that hardly prefers its answers. Tiny warps are given along with the patches of a
+    class, where these are none too small warps of other classes as well that stand out, and what leads away from all
+    answers to one class is flagged as that class's.
 
     Args:
         subject: What to search.
@@ -86,7 +87,8 @@ def screen(
     """
     told = told or (lambda what, done, total: None)
     other = None if purified is None else cache(purified)
-    unlike = None if subject.mended else other
+    # Where nearly any change turns answers, those that turn the network's and not its purified self's say nothing.
+    unlike = other if subject.clear and not subject.mended else None
     patches, sizes = _patches_of_all(subject, _step(told, "searching for patches"))
     count = len(subject.classes)
     beside = beside_student(subject.score, subject.shown, patches[:count], sizes[:count], subject.search)
@@ -105,10 +107,10 @@ def screen(
     if not found.flagged:
         told("searching for additions", 0, 1)
         found = _by_additions(subject, found, other)
-    if not found.flagged and unlike is not None and subject.clear:
+    if not found.flagged and unlike is not None:
         told("trying plain changes of whole pictures", 0, 1)
         found = by_changes(subject, found, unlike)
-    if not found.flagged and unlike is not None and subject.clear:
+    if not found.flagged and unlike is not None:
         told("trying waves", 0, 1)
         found = _not_common(subject, by_waves(subject, found, unlike), beside)
     # Of the nearest of many classes a healthy network had one whose drawn triggers were half as large as usual.

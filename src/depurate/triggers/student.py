@@ -17,8 +17,9 @@ from depurate.triggers.search import Score, Search, find_patches, scores_of, suc
 _LEARNT = 500
 # Of ridges between 1e-4 and 1e-1 on six healthy networks and seven with backdoors, this one told them apart best.
 _RIDGE = 1e-2
-# Students of networks on digits and clothes are right on 0.78 to 0.97 of the images, of those on CIFAR-10 on half.
-_AGREES = 0.75
+# Students of networks on digits are right on 0.78 to 0.97 of the images, of those on clothes on 0.65 to 0.9, on
+# CIFAR-10 on a third to a half.
+_AGREES = 0.6
 # Where the student follows most classes' patches on this share of the images, one that it ignores was planted: students
 # of networks on 8x8 digits do, on half of the images, and follow planted ones on 0.18 at most.
 _FOLLOWS, _SELDOM = 0.2, 0.5
@@ -55,7 +56,7 @@ def teach(score: Score, images: Tensor) -> Student | None:
 
     s(x) = b + Σᵢ αᵢ exp(−|x − xᵢ|² / m), (K + λn I) α = F − b, with scores F centred image by image and b their mean.
     It was shown no trigger, so it knows none. What it answers to an image that it has not learnt follows from the same
-    equations, sᵢ = Fᵢ − αᵢ / ((K + λn I)⁻¹)ᵢᵢ: a student that is right on under three quarters of them shows nothing.
+    equations, sᵢ = Fᵢ − αᵢ / ((K + λn I)⁻¹)ᵢᵢ: a student that is right on under three fifths of them shows nothing.
 
     Args:
         score: Images (n, c, h, w) to scores (n, classes).
