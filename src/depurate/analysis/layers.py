@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -18,8 +21,10 @@ from depurate.recovery import (
 from depurate.spans import Span, span_of
 
 _WIDEST_SPECTRUM = 1024
-_BINS = 512
+_BINS, _BARS = 512, 40
 _LEADING = 0.99
+# Weights looked at together: dense layers of VGGs have a hundred million, and every sum in float64 takes a few copies.
+_AT_ONCE = 1 << 22
 
 
 def describe(outcome: LayerOutcome) -> LayerRecord:
@@ -127,27 +132,26 @@ def moved_by(suspect: Tensor, purified: Tensor) -> float:
     >>> moved_by(torch.tensor([3.0, 4.0, torch.nan]), torch.tensor([3.0, 4.0, 9.0]))
     0.0
     """
-    finite = _summable(suspect)
-    before = suspect.double().where(finite, 0)
-    after = purified.double().where(finite, 0)
-    distance, size = float((after - before).norm()), float(before.norm())
+    moved = total = 0.0
+    for before, after in _parts(suspect, purified):
+        finite = _summable(before)
+        known = before.double().where(finite, 0)
+        moved += float((after.double().where(finite, 0) - known).square().sum())
+        total += float(known.square().sum())
+    distance, size = math.sqrt(moved), math.sqrt(total)
     # What was nothing has moved by all that it is now.
     return distance / size if size else float(distance > 0)
 
 
 def _off_span(outcome: LayerOutcome, spans: list[Span]) -> float | None:
-    update = _finite(outcome.suspect, outcome.anchor) - outcome.anchor.double()
-    total = update.square().sum()
-    if total == 0:
-        return None
-    inside = sum(
-        (
-            (update[group] @ span.holding(_LEADING).directions).square().sum()
-            for group, span in enumerate(spans)
-        ),
-        start=torch.zeros((), dtype=torch.float64, device=update.device),
-    )
-    return float((1 - inside / total).clamp(0, 1))
+    total = inside = 0.0
+    for group, span in enumerate(spans):
+        leading = span.holding(_LEADING).directions
+        for suspect, anchor in _parts(outcome.suspect[group], outcome.anchor[group]):
+            update = _finite(suspect, anchor) - anchor.double()
+            total += float(update.square().sum())
+            inside += float((update @ leading).square().sum())
+    return min(max(1 - inside / total, 0.0), 1.0) if total else None
 
 
 def _guarantee(outcome: LayerOutcome, certified: int, kernels: int) -> Guarantee:
@@ -231,15 +235,21 @@ def _exact_notes(outcome: LayerOutcome, certified: int, rank: int) -> list[str]:
 def _spectrum(outcome: LayerOutcome, spans: list[Span]) -> Spectrum:
     # Groups have spans of their own; the first one stands for the layer, as its plot.
     span = spans[0]
-    start, suspect = outcome.anchor.double(), _finite(outcome.suspect, outcome.anchor)
-    shares = [_shares((weights - start)[0], span) for weights in (suspect, outcome.purified.double())]
+    suspect, purified, anchor = (
+        kernels[0] for kernels in (outcome.suspect, outcome.purified, outcome.anchor)
+    )
+    # Energy along each direction and, last, in all.
+    before, after = (span.energy.new_zeros(len(span.energy) + 1, dtype=torch.float64) for _ in range(2))
+    for theirs, ours, start in _parts(suspect, purified, anchor):
+        before += _energies(_finite(theirs, start) - start.double(), span)
+        after += _energies(ours.double() - start.double(), span)
+    shares = [energies[:-1] / energies[-1].clamp_min(1e-300) for energies in (before, after)]
     return Spectrum(*(_binned(values) for values in (span.energy, *shares)))
 
 
-def _shares(update: Tensor, span: Span) -> Tensor:
-    """Energy along each direction as a share of the whole update's."""
-    energy = (update @ span.directions).square().sum(0)
-    return energy / update.square().sum().clamp_min(1e-300)
+def _energies(update: Tensor, span: Span) -> Tensor:
+    along = (update @ span.directions).square().sum(0)
+    return torch.cat([along, update.square().sum()[None]])
 
 
 def _binned(values: Tensor) -> tuple[float, ...]:
@@ -255,14 +265,32 @@ def histogram_of(suspect: Tensor, purified: Tensor, anchor: Tensor | None = None
     1
     """
     start = torch.zeros_like(suspect) if anchor is None else anchor
-    taken = (_finite(suspect, start) - purified.double()).abs().flatten().cpu()
-    sizes = taken[taken > 0]
-    if len(sizes) == 0:
+    least, most, found = math.inf, 0.0, 0
+    for part in _parts(suspect, purified, start):
+        sizes = _sizes_taken(*part)
+        found += len(sizes)
+        if len(sizes):
+            least, most = min(least, float(sizes.min())), max(most, float(sizes.max()))
+    if not found:
         return None
-    exponents = sizes.log10()
-    low, high = exponents.min().item(), max(exponents.max().item(), exponents.min().item() + 1e-3)
-    edges = torch.linspace(low, high, 41, dtype=torch.float64)
-    counts = torch.histogram(exponents.clamp(low, high), bins=edges).hist
-    return Histogram(
-        tuple((10**edges).tolist()), tuple(int(count) for count in counts), int(len(taken) - len(sizes))
-    )
+    low = math.log10(least)
+    high = max(math.log10(most), low + 1e-3)
+    edges = torch.linspace(low, high, _BARS + 1, dtype=torch.float64)
+    counts = torch.zeros(_BARS, dtype=torch.float64)
+    for part in _parts(suspect, purified, start):
+        counts += torch.histogram(_sizes_taken(*part).log10().clamp(low, high), bins=edges).hist
+    return Histogram(tuple((10**edges).tolist()), tuple(map(int, counts.tolist())), suspect.numel() - found)
+
+
+def _sizes_taken(suspect: Tensor, purified: Tensor, anchor: Tensor) -> Tensor:
+    taken = (_finite(suspect, anchor) - purified.double()).abs().flatten().cpu()
+    return taken[taken > 0]
+
+
+def _parts(*kernels: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same kernels of several tensors of one shape, so many at a time that sums over them take little memory."""
+    first = kernels[0]
+    if first.ndim == 3:
+        kernels = tuple(each.flatten(0, 1) for each in kernels)
+    rows = max(1, _AT_ONCE * len(kernels[0]) // max(1, first.numel()))
+    yield from zip(*(torch.split(each, rows) for each in kernels), strict=True)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor
 
 from depurate.spans import Moments
+
+# Weights recovered together: a dense layer of a VGG has a hundred million.
+_AT_ONCE = 1 << 23
 
 
 def soft_recovery(moments: Moments, anchor: Tensor, strength: float) -> Tensor:
@@ -32,17 +37,28 @@ def soft_recovery(moments: Moments, anchor: Tensor, strength: float) -> Tensor:
 
     Source: Hoerl & Kennard, Ridge regression, Technometrics 12 (1970), shrunk towards the anchor instead of zero.
     """
-    start = anchor.double()
     shift = strength * moments.energy[:, None, None]
+    recovered = torch.empty_like(anchor)
     if moments.gram is not None and moments.cross is not None:
-        system = _shifted(moments.gram, shift)
-        update = _solve(system, (moments.cross - start @ moments.gram).mT).mT
-    else:
-        assert moments.wanted is not None
-        rows, wanted = moments.rows.double(), moments.wanted.double()
-        system = _shifted(rows @ rows.mT, moments.count * shift)
-        update = _solve(system, wanted - rows @ start.mT).mT @ rows
-    return (start + update).to(anchor.dtype)
+        solve = _solver(_shifted(moments.gram, shift))
+        for part in _parts(anchor):
+            start = anchor[:, part].double()
+            recovered[:, part] = start + solve((moments.cross[:, part] - start @ moments.gram).mT).mT
+        return recovered
+    assert moments.wanted is not None
+    rows = moments.rows.double()
+    solve = _solver(_shifted(rows @ rows.mT, moments.count * shift))
+    for part in _parts(anchor):
+        start, wanted = anchor[:, part].double(), moments.wanted[:, :, part].double()
+        recovered[:, part] = start + solve(wanted - rows @ start.mT).mT @ rows
+    return recovered
+
+
+def _parts(kernels: Tensor) -> Iterator[slice]:
+    """So many kernels at a time that what is computed in float64 takes little memory beside them all."""
+    groups, count, fan_in = kernels.shape
+    at_once = max(1, _AT_ONCE // (groups * fan_in))
+    yield from (slice(first, first + at_once) for first in range(0, count, at_once))
 
 
 def _shifted(matrices: Tensor, shift: Tensor) -> Tensor:
@@ -52,11 +68,12 @@ def _shifted(matrices: Tensor, shift: Tensor) -> Tensor:
     return shifted
 
 
-def _solve(system: Tensor, right: Tensor) -> Tensor:
+def _solver(system: Tensor) -> Callable[[Tensor], Tensor]:
     # A layer whose benign inputs are all zero has energy 0 and nothing to solve for: its update is zero.
     factor, info = torch.linalg.cholesky_ex(system)
-    if bool(info.any()):
-        inverse: Tensor = torch.linalg.pinv(system, hermitian=True)
-        return inverse @ right
-    solution: Tensor = torch.cholesky_solve(right, factor)
-    return solution
+    inverse = torch.linalg.pinv(system, hermitian=True) if bool(info.any()) else None
+
+    def solve(right: Tensor) -> Tensor:
+        return torch.cholesky_solve(right, factor) if inverse is None else inverse @ right
+
+    return solve
