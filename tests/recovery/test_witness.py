@@ -77,6 +77,7 @@ def test_strains_of_all_normalisations_are_in_the_order_in_which_they_are_reache
     assert [strain.channels for strain in found] == [2, 3]
     assert found[0].means > found[1].means
     assert own_strains(nn.Sequential(nn.Linear(4, 2)), [torch.randn(50, 4)]) == ()
+    assert own_strains(Reversed().eval(), [torch.randn(1, 4)]) == ()
 
 
 def test_strain_is_its_formula():

@@ -19,6 +19,8 @@ _MEANS, _DEVIATIONS = 0.1, 0.15
 # Beyond this many of those, a channel's own statistics may be what is hit, and count ever less.
 _DOUBTED = 2.0
 _DEAD = 1e-6
+# Of one image there may be one number a channel, which has no variance.
+_FEWEST = 2
 # Numbers kept for a gradient, for each that reaches a normalisation; and the most kept at once.
 _KEPT, _AT_ONCE = 4, 400_000_000
 
@@ -109,18 +111,17 @@ def own_strains(model: nn.Module, batches: list[Tensor]) -> tuple[Strain, ...]:
         batches: Benign images; of many as many as fit into memory at once.
 
     Returns:
-        One for each normalisation that kept anything, in the order in which they are reached.
+        One for each normalisation that kept anything, in the order in which they are reached; none of a single image.
 
     >>> net = nn.Sequential(nn.BatchNorm1d(3)).eval()
     >>> [strain] = own_strains(net, [torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) + 2])
     >>> strain.means > 10, strain.deviations < 1, strain.channels
     (True, True, 3)
     """
-    received = listening(model, model)
-    if received is None:
+    received, images = listening(model, model), torch.cat(batches)
+    if received is None or len(images) < _FEWEST:
         return ()
     own, witness = received
-    images = torch.cat(batches)
     images = images[: images_at_once(own, witness, images[:2])]
     witness.heard.clear()
     own(images)
