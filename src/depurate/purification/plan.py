@@ -42,6 +42,10 @@ _BY_NORMALISATIONS = (
     "what reaches most normalisations is far from what they kept of training, as behind changed weights, and with the "
     "entries replaced that do not fit, the network tells the images apart better: {before:.2f} to {after:.2f} nats"
 )
+_NOT_TOLD = (
+    ". Noise no larger than the weights can mostly not be told entry by entry: most of it may be left, and new "
+    "statistics of the normalisations make up for a part"
+)
 _PERHAPS_SPARSE = (
     "about {share:.1%} of the weights stand out by their numbers alone: sparse noise, or tails that training left; "
     "{done}"
@@ -150,8 +154,11 @@ def _treated_as_sparse(noise: SparseNoise) -> str:
     if noise.told is None:
         return _TREATED_AS_SPARSE.format(sign=_BY_NUMBERS.format(share=noise.share))
     before, after = noise.told
-    sign = _BY_NORMALISATIONS if noise.strained else _BY_REPAIR
-    return _TREATED_AS_SPARSE.format(sign=sign.format(before=before, after=after))
+    if noise.strained:
+        return (
+            _TREATED_AS_SPARSE.format(sign=_BY_NORMALISATIONS.format(before=before, after=after)) + _NOT_TOLD
+        )
+    return _TREATED_AS_SPARSE.format(sign=_BY_REPAIR.format(before=before, after=after))
 
 
 def against_a_backdoor(
