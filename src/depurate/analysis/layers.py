@@ -289,8 +289,7 @@ def _sizes_taken(suspect: Tensor, purified: Tensor, anchor: Tensor) -> Tensor:
 
 def _parts(*kernels: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The same kernels of several tensors of one shape, so many at a time that sums over them take little memory."""
-    first = kernels[0]
-    if first.ndim == 3:
+    if kernels[0].ndim == 3:
         kernels = tuple(each.flatten(0, 1) for each in kernels)
-    rows = max(1, _AT_ONCE * len(kernels[0]) // max(1, first.numel()))
-    yield from zip(*(torch.split(each, rows) for each in kernels), strict=True)
+    rows = max(1, _AT_ONCE * len(kernels[0]) // max(1, kernels[0].numel()))
+    return zip(*(torch.split(each, rows) for each in kernels), strict=True)

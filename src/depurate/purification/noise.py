@@ -24,7 +24,7 @@ _UNWELL = 0.5
 # what is no such noise 0.1 at most.
 _WON_BACK = 0.15
 # Half of it, where normalisations speak of hit weights, too: there 0.1 to 1.1, in healthy networks nothing.
-_WON_BACK_STRAINED = 0.075
+_WON_BACK_STRAINED = _WON_BACK / 2
 _LITTLE_MISSING = 0.1
 _SAME_ANSWERS = 0.8
 # How far the means that reach normalisations are from what they kept, by ρ a channel: at most of them this far, and at

@@ -58,7 +58,7 @@ def _parts(kernels: Tensor) -> Iterator[slice]:
     """So many kernels at a time that what is computed in float64 takes little memory beside them all."""
     groups, count, fan_in = kernels.shape
     at_once = max(1, _AT_ONCE // (groups * fan_in))
-    yield from (slice(first, first + at_once) for first in range(0, count, at_once))
+    return (slice(first, first + at_once) for first in range(0, count, at_once))
 
 
 def _shifted(matrices: Tensor, shift: Tensor) -> Tensor:
