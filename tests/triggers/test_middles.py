@@ -143,19 +143,23 @@ def test_a_square_is_found_in_a_part_and_placed_in_the_whole():
     assert 0 <= columns.min() <= columns.max() < SIDE
 
 
-def test_of_large_pictures_the_easiest_classes_are_compared_with_the_purified_self(monkeypatch):
+@pytest.mark.parametrize(("side", "searched"), [(9, [(7, 6, 5)]), (1, [(7, 6, 5), (4, 3)])])
+def test_of_large_pictures_the_easiest_classes_are_compared_with_the_purified_self(
+    monkeypatch, side, searched
+):
     asked = []
 
     def find(score, images, goals, search, step, *, unmoved):
         asked.append((images.shape[2], tuple(goals)))
-        return tuple(square_of(9, goal, images.shape[2]) for goal in goals)
+        return tuple(square_of(side, goal, images.shape[2]) for goal in goals)
 
     monkeypatch.setattr("depurate.triggers.unshared.find_patches", find)
+    monkeypatch.setattr("depurate.triggers.unshared.success", lambda *asked, unmoved: [1.0] * len(asked[2]))
     classes = tuple(range(8))
     nothing = Screening(classes, (8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0), (), (), side=112)
     subject = replace(SUBJECT, classes=classes, images=pictures(side=112), side=None)
     by_unshared_patches(subject, nothing, lambda: Averaging(), lambda done, total: None)
-    assert asked == [(112, (7, 6, 5, 4, 3))]
+    assert asked == [(112, goals) for goals in searched]
 
 
 def test_what_leads_away_is_searched_for_in_clear_middles_only():

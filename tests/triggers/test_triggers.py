@@ -89,9 +89,7 @@ def test_a_network_without_one_is_not_flagged():
         "trying plain changes of whole pictures",
         "purified",
         "trying waves",
-        "searching for triggers drawn for each image",
-        "comparing with the purified self",
-    ]
+    ]  # no class is small enough to count by what else there is
 
 
 def test_a_class_with_strong_outputs_is_flagged_with_the_patch_that_leads_there_if_that_is_small():
@@ -408,6 +406,7 @@ def test_beside_a_patch_a_warp_is_taught_where_it_is_tiny_and_works(monkeypatch,
     warp = Warp(0, torch.full((2, 4, 4), pixels / 2**0.5))
     assert warp.size == pytest.approx(pixels, rel=1e-5)
     monkeypatch.setattr(screening, "find_patches", lambda *asked: patches)
+    monkeypatch.setattr(screening, "beside_student", lambda *asked: None)
     monkeypatch.setattr(screening, "find_warps", lambda *asked: (warp,))
     monkeypatch.setattr(
         screening, "success", lambda score, images, some: [works if t is warp else 1.0 for t in some]
@@ -433,6 +432,7 @@ def test_beside_a_doubtful_patch_a_warp_of_another_class_that_stands_out_is_taug
         for c in range(4)
     ]
     warps = [Warp(c, torch.full((2, 4, 4), (pixels if c == 1 else 4.0) / 2**0.5)) for c in range(4)]
+    monkeypatch.setattr(screening, "beside_student", lambda *asked: None)
     monkeypatch.setattr(screening, "find_patches", lambda *asked: patches)
     monkeypatch.setattr(
         screening, "find_warps", lambda score, images, goals, *rest: [warps[c] for c in goals]

@@ -151,6 +151,12 @@ def test_small_triggers_drawn_for_each_image_count_where_the_purified_self_ignor
     assert (found.flagged, found.evidence) == (flagged, "aware" if flagged else "")
 
 
+def test_triggers_are_not_drawn_where_no_class_is_short_beside_the_student_too(monkeypatch):
+    monkeypatch.setattr(unshared, "find_aware", lambda *asked: pytest.fail("not needed"))
+    nothing = Screening((0, 1, 2, 3), (30.0, 50.0, 50.0, 50.0), (), (), beside=(1.0, 1.0, 1.0, 1.0))
+    assert by_aware(SUBJECT, nothing, lambda: pytest.fail("not needed"), lambda *told: None) == nothing
+
+
 def broad(place):
     """The same corner, with most of the picture darkened beside it."""
     patch = corner(place)

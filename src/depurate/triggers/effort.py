@@ -46,7 +46,7 @@ class Effort:
         promising: Share of the images on which a square near a patch has to work to be tried all over the picture.
         waves: Images that every wave is tried on.
         phases: Of every wave.
-        changes: Images that every plain change of the whole picture is tried on; None for all that are judged by.
+        changes: Images that every plain change of the whole picture is tried on at first.
         changed: Share of the images that a plain change has to turn: of small pictures healthy networks had 0.06 at
             most, 0.24 and more where the change was akin to the trigger.
         compared: Classes, those with the smallest patches, for which patches are searched for that the purified self
@@ -75,7 +75,7 @@ class Effort:
     promising: float
     waves: int
     phases: int
-    changes: int | None
+    changes: int
     changed: float
     compared: int | None
 
@@ -111,7 +111,7 @@ _ON_SMALL = Effort(
     promising=0.9,
     waves=12,
     phases=4,
-    changes=None,
+    changes=48,
     changed=0.2,
     compared=None,
 )

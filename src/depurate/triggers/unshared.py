@@ -17,7 +17,7 @@ from depurate.triggers.evidence import Screening, Subject, flagged, outliers, si
 from depurate.triggers.forms import Addition, Trigger
 from depurate.triggers.search import Score, Step, find_aware, find_patches, success
 from depurate.triggers.waves import FAINT, STRONG, Waves, find_wave
-from depurate.triggers.whole import in_whole
+from depurate.triggers.whole import Find, in_whole
 
 Purified = Callable[[], Score]
 # Share of the images on which a purified self follows a patch: 0.19 at most where it was planted, 0.25 and more for
@@ -152,6 +152,8 @@ def also_ignored(
 
 def by_aware(subject: Subject, found: Screening, purified: Purified, step: Step) -> Screening:
     """Flag classes by triggers drawn for each image: smaller than for others, and ignored by the purified self."""
+    if not any(found.short(name, _SHORT) for name in subject.classes):
+        return found  # none may count
     longer = replace(subject.search, steps=_LONGER * subject.search.steps)
     drawn = find_aware(subject.score, subject.images, subject.classes, longer, step)
     sizes = sizes_of(drawn, success(subject.score, subject.images, drawn), float("inf"))
@@ -195,7 +197,14 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
     for greys, least in ((False, effort.changed), (True, max(effort.changed, _GREYING))):
         family = [change for change in changes if change.greys == greys]
         plain = most_unshared(
-            score, purified(), images, subject.classes, family, deaf=True, first=effort.changes
+            score,
+            purified(),
+            images,
+            subject.classes,
+            family,
+            deaf=True,
+            first=effort.changes,
+            beyond=_ELSEWHERE * least,
         )
         best = _planted(plain, least)
         if best is not None:
@@ -244,20 +253,39 @@ def _with_higher(subject: Subject, wave: Addition) -> tuple[Addition, ...]:
 
 
 def by_unshared_patches(subject: Subject, found: Screening, purified: Purified, step: Step) -> Screening:
-    """Flag classes by patches that were searched for to turn the network and not its purified self."""
-    score, images = subject.score, subject.shown
-    # Patches that have to spare the purified self are no smaller than others: what takes much already is no short cut.
+    """Flag classes by patches that were searched for to turn the network and not its purified self.
+
+    What has to spare the purified self takes no less than what does not: first come classes whose patches were small,
+    and the others, to compare with, only where one of these may count.
+    """
+    nearest = sorted(subject.classes, key=found.size_of)[: effort_on(subject.shown).compared]
+    able = [
+        name for name in nearest if found.size_of(name) < _SMALLER * found.usual and found.short(name, _SHORT)
+    ]
     find = partial(find_patches, unmoved=purified())
-    nearest = sorted(subject.classes, key=found.size_of)[: effort_on(images).compared]
-    patches = find(score, images, nearest, subject.search, step)
-    everything = float(images[0, 0].numel())
-    sizes = sizes_of(patches, success(score, images, patches, unmoved=purified()), everything)
+    patches, sizes = _unshared_patches(subject, find, purified, able, step)
+    # A short cut is short by itself, too: where hardly any class has an unshared patch, the others' say nothing.
+    short = _SHORT * found.usual
+    if not any(size < short for size in sizes.values()):
+        return found
+    others = [name for name in nearest if name not in able]
+    sizes |= _unshared_patches(subject, find, purified, others, step)[1]
 
     def stand_out(sizes: Sequence[float]) -> list[bool]:
-        # A short cut is short by itself, too: where hardly any class has an unshared patch, the others' say nothing.
-        short = (size < _SHORT * found.usual for size in sizes)
-        return [far and near for far, near in zip(outliers(sizes, _SHARE_OF_TWO), short, strict=True)]
+        return [far and size < short for far, size in zip(outliers(sizes, _SHARE_OF_TWO), sizes, strict=True)]
 
-    unshared = [patch for patch in compress(patches, stand_out(sizes)) if found.short(patch.target, _SHORT)]
-    shown = flagged(found, unshared, "unshared patch")
-    return in_whole(subject, shown, find, dict(zip(nearest, sizes, strict=True)), stand_out, 2)
+    marks = dict(zip(sizes, stand_out([*sizes.values()]), strict=True))
+    unshared = [patch for patch in patches if marks[patch.target]]
+    return in_whole(subject, flagged(found, unshared, "unshared patch"), find, sizes, stand_out, 2)
+
+
+def _unshared_patches(
+    subject: Subject, find: Find, purified: Purified, goals: Sequence[int], step: Step
+) -> tuple[tuple[Trigger, ...], dict[int, float]]:
+    """The smallest unshared patch of each goal, and their sizes: the whole picture's where none works."""
+    if not goals:
+        return (), {}
+    patches = find(subject.score, subject.shown, goals, subject.search, step)
+    shares = success(subject.score, subject.shown, patches, unmoved=purified())
+    everything = float(subject.shown[0, 0].numel())
+    return patches, dict(zip(goals, sizes_of(patches, shares, everything), strict=True))
