@@ -143,9 +143,16 @@ def test_a_square_is_found_in_a_part_and_placed_in_the_whole():
     assert 0 <= columns.min() <= columns.max() < SIDE
 
 
-@pytest.mark.parametrize(("side", "searched"), [(9, [(7, 6, 5)]), (1, [(7, 6, 5), (4, 3)])])
+@pytest.mark.parametrize(
+    ("side", "beside", "searched"),
+    [
+        (9, None, [(7, 6, 5, 4, 3)]),
+        (9, (4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 1.0, 1.0), [(7, 6)]),
+        (1, (4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 1.0, 1.0), [(7, 6), (5, 4, 3)]),
+    ],
+)
 def test_of_large_pictures_the_easiest_classes_are_compared_with_the_purified_self(
-    monkeypatch, side, searched
+    monkeypatch, side, beside, searched
 ):
     asked = []
 
@@ -156,7 +163,7 @@ def test_of_large_pictures_the_easiest_classes_are_compared_with_the_purified_se
     monkeypatch.setattr("depurate.triggers.unshared.find_patches", find)
     monkeypatch.setattr("depurate.triggers.unshared.success", lambda *asked, unmoved: [1.0] * len(asked[2]))
     classes = tuple(range(8))
-    nothing = Screening(classes, (8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0), (), (), side=112)
+    nothing = Screening(classes, (8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0), (), (), side=112, beside=beside)
     subject = replace(SUBJECT, classes=classes, images=pictures(side=112), side=None)
     by_unshared_patches(subject, nothing, lambda: Averaging(), lambda done, total: None)
     assert asked == [(112, goals) for goals in searched]
