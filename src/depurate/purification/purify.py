@@ -98,7 +98,14 @@ def purify(
     ready = prepare(model, images, anchor, method, limit=max_images, seed=seed)
     run = Run(ready.working, ready.anchor, ready.sites, ready.benign, progress or _silent)
     stored = rounding_of(model.parameters()) if rounding is None else rounding
-    recipe_at = partial(Recipe, method, rounding=stored, sampling=Sampling(seed=seed), guessed=ready.guessed)
+    recipe_at = partial(
+        Recipe,
+        method,
+        rounding=stored,
+        sampling=Sampling(seed=seed),
+        damaged=ready.damaged,
+        guessed=ready.guessed,
+    )
     watch = Watch.of(ready.benign.images, Search(seed=seed), run.progress)
     plan = make_plan(run, watch, method, strength, recipe_at, damaged=ready.damaged)
     done, run, left = finish(plan, watch)

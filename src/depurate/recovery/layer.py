@@ -115,6 +115,13 @@ def _exact(outcome: LayerOutcome, spans: list[Span], recipe: Recipe) -> LayerOut
 
 
 def _robust(outcome: LayerOutcome, moments: Moments, recipe: Recipe) -> LayerOutcome:
-    repair = repair_entries(outcome.suspect, outcome.anchor, moments, outcome.hits, sparse=recipe.sparse)
+    repair = repair_entries(
+        outcome.suspect,
+        outcome.anchor,
+        moments,
+        outcome.hits,
+        sparse=recipe.sparse,
+        damaged=recipe.damaged,
+    )
     method = "robust" if bool(repair.hits.any()) else "none"
     return replace(outcome, method=method, purified=repair.kernels, hits=repair.hits, repair=repair)

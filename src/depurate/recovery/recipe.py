@@ -22,6 +22,7 @@ class Recipe:
         sampling: How many patches to look at.
         repair: For `auto`: fill in, as `robust` does, the entries that do not fit where nothing can be certified.
         sparse: For both: whether the network as a whole shows sparse noise.
+        damaged: For both: whether the network holds entries that no training produces.
         renew: Estimate all BatchNorm statistics anew, as is done with sparse noise and after soft recovery.
         thin: Multiple of the strength for layers that saw fewer patches than directions: with little strength they
             would repeat these patches and nothing else.
@@ -36,6 +37,7 @@ class Recipe:
     sampling: Sampling = field(default_factory=Sampling)
     repair: bool = False
     sparse: bool = False
+    damaged: bool = False
     renew: bool = False
     thin: float = 1.0
     guessed: frozenset[str] = frozenset()

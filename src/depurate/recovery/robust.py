@@ -61,7 +61,13 @@ class Repair:
 
 
 def repair_entries(
-    kernels: Tensor, anchor: Tensor, moments: Moments, certain: Tensor, *, sparse: bool = True
+    kernels: Tensor,
+    anchor: Tensor,
+    moments: Moments,
+    certain: Tensor,
+    *,
+    sparse: bool = True,
+    damaged: bool = True,
 ) -> Repair:
     """Find the hit entries of a layer and fill them with what the good ones predict.
 
@@ -76,6 +82,7 @@ def repair_entries(
         moments: Of the layer's clean patches.
         certain: Entries hit beyond doubt, same shape, bool; their values are used for unflipping only.
         sparse: Whether the network as a whole shows sparse noise. If not, only what stands out by far counts.
+        damaged: Whether any entry of the network is hit beyond doubt, so that others may have vanished.
 
     Returns:
         The repaired kernels and the evidence.
@@ -92,7 +99,7 @@ def repair_entries(
     shape = kernels.shape
     received = kernels.reshape(-1, shape[2])
     known = (certain | ~kernels.isfinite()).reshape(-1, shape[2])
-    known = known | vanished(received, known)
+    known = known | vanished(received, known, damaged=damaged)
     stuck = stuck_entries(received) if sparse else torch.zeros_like(known)
     known = known | stuck
     start = anchor.reshape(-1, shape[2])

@@ -13,6 +13,9 @@ _WORDS = {
 _NEAR = 5.0
 _LIKELY = 0.9
 _VANISHED = 1e-4
+# Good entries of a layer that may be taken for vanished by chance, for each one known to be hit, and in networks in
+# which none is: of 250 trained layers nine had one by the first measure and two by the second.
+_BY_CHANCE, _UNDAMAGED = 0.1, 1e-3
 _OUTLYING = 15.0
 
 
@@ -51,15 +54,17 @@ def unflip(values: Tensor, predicted: Tensor, scales: Tensor) -> tuple[Tensor, T
     return torch.where(done, chosen, values), done
 
 
-def vanished(values: Tensor, known: Tensor) -> Tensor:
+def vanished(values: Tensor, known: Tensor, *, damaged: bool = True) -> Tensor:
     """Mark entries so near to zero that chance hardly explains them: flips of high exponent bits that were set.
 
     0 < |w| < median|w| · min(10⁻⁴, 0.1 (k + 1) / n) with k the hits known of n: good entries are that small about
-    a tenth as often as entries are known to be hit. Nothing is marked where many are: training left them so.
+    a tenth as often as entries are known to be hit. Where nothing in the network is, 10⁻³ takes the place of
+    0.1 (k + 1). Nothing is marked where many are: training left them so.
 
     Args:
         values: Weights of one layer, any shape.
         known: Entries hit beyond doubt, same shape, bool.
+        damaged: Whether any entry of the whole network is hit beyond doubt.
 
     Returns:
         Boolean mask of the same shape.
@@ -72,7 +77,8 @@ def vanished(values: Tensor, known: Tensor) -> Tensor:
     if not bool(usable.any()):
         return torch.zeros_like(known)
     count = int(known.sum())
-    limit = sizes[usable].median() * min(_VANISHED, 0.1 * (count + 1) / values.numel())
+    chance = _BY_CHANCE * (count + 1) if damaged else _UNDAMAGED
+    limit = sizes[usable].median() * min(_VANISHED, chance / values.numel())
     found = usable & (sizes < limit)
     return found if int(found.sum()) <= 10 * (count + 1) else torch.zeros_like(known)
 
