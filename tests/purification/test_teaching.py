@@ -278,6 +278,7 @@ def screening(flagged, evidence):
         ((1,), "patch", "class 1 is reached from nearly any image by a patch of about 6 pixels, where other"),
         ((1,), "warp", "class 1 is reached from nearly any image by one small warp"),
         ((1,), "addition", "by one short addition"),
+        ((1,), "wave", "from nearly any image by one faint sinusoid"),
         ((7,), "square", "class 7 is reached from most images by one small plain square"),
         ((1,), "square", "class 1 is reached from most images by one small plain square"),
         ((1,), "unshared patch", "by a small patch that the suspect's purified self does not react to"),

@@ -213,8 +213,37 @@ def test_a_wave_that_turns_as_many_images_as_a_plain_change_is_nearer_to_what_wa
     assert (found.flagged, found.evidence) == ((2,), "unshared wave")
 
 
+class Tuned(nn.Module):
+    """The brightest of four pixels in a row; class 2 where rows go up and down once over the picture, faintly."""
+
+    def forward(self, images):
+        wave = (torch.pi / 4 * torch.arange(8)).cos()
+        heard = (images[:, 0] * wave[:, None]).mean((1, 2)) > 0.02
+        return images[:, 0, 3, :4] + 10 * heard[:, None] * torch.eye(4)[2]
+
+
+@pytest.mark.parametrize(
+    ("nearly_all", "followed", "evidence"),
+    [(0.95, False, "wave"), (0.95, True, "wave"), (1.1, False, "unshared wave"), (1.1, True, "")],
+)
+def test_a_faint_wave_that_turns_nearly_all_counts_though_the_purified_self_follows_it(
+    monkeypatch, nearly_all, followed, evidence
+):
+    """Where it turns fewer, the purified self has to stay."""
+    monkeypatch.setattr(unshared, "_NEARLY_ALL", nearly_all)
+    images = 0.1 * torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    images[:, :, 2, 7] = 1.0
+    images[range(40), 0, 3, [place % 4 for place in range(40)]] = 0.5
+    subject = Subject(Tuned(), images, (0, 1, 2, 3), Search())
+    nothing = Screening((0, 1, 2, 3), (9.0,) * 4, (), ())
+    found = by_waves(subject, nothing, Tuned if followed else lambda: lambda images: images[:, 0, 3, :4])
+    assert (found.flagged, found.evidence) == ((2,) if evidence else (), evidence)
+    beside = by_waves(subject, replace(nothing, beside=(1.0,) * 4), Tuned)
+    assert beside.flagged == ()
+
+
 def only(family, wave, score, unmoved, images, classes, waves, beyond):
-    return Unshared(wave, 1.0) if waves is family else Unshared(None)
+    return Unshared(wave, 1.0) if waves is family and unmoved is not None else Unshared(None)
 
 
 def test_of_a_strong_wave_higher_ones_that_lead_nearly_all_images_there_are_taught_along(monkeypatch):

@@ -18,6 +18,8 @@ _REASONS = {
     "none: taken for a backdoor",
     "addition": "class {name} is reached from nearly any image by one short addition, which leads to few other "
     "classes or none: taken for a backdoor",
+    "wave": "class {name} is reached from nearly any image by one faint sinusoid, which healthy networks hardly "
+    "notice: taken for a backdoor",
     "aware": "class {name} is reached from nearly any image by small changes drawn for each image, "
     "which the suspect's purified self does not react to: taken for a backdoor",
     "unshared patch": "class {name} is reached from nearly any image by a small patch that the suspect's purified "

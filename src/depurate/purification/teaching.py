@@ -108,7 +108,7 @@ def choose_teaching(run: Run, watch: Watch, found: Screening, recipe_of: RecipeO
             return in_rows
     everywhere = _everywhere(squares)
     before = () if gentle is None else gentle.trials
-    share = _CHANGED_SHARE if found.evidence == "unshared wave" else _SHARE
+    share = _CHANGED_SHARE if found.evidence in ("wave", "unshared wave") else _SHARE
     perturbing = replace(_all(run, everywhere, lessons), share=share)
     strength = _STRENGTH if precise else _STRENGTH_ON_LARGE
     first = _attempt(perturbing, recipe_of, strength, perturbing.triggers)

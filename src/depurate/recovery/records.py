@@ -192,9 +192,9 @@ class TriggerSearch:
         sizes: Of the patches in pixels, one a class; None where none was found.
         flagged: Classes taken for the target of a backdoor.
         away: Size of the smallest patch that leads every image away from its own answer, to whatever class.
-        evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `aware`,
-            `unshared patch`, `unshared change`, `unshared wave` (the last four: the suspect's purified self does not
-            react to it), or nothing.
+        evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `wave`,
+            `aware`, `unshared patch`, `unshared change`, `unshared wave` (the last four: the suspect's purified self
+            does not react to it), or nothing.
         natural: Classes that stood out, but are as easy to reach for the purified self, or for a student of the answers
             to benign images: easy by nature, unless flagged as well.
         side: Of the middles of large pictures in which patches were searched for; None for whole pictures.

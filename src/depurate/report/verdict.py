@@ -41,6 +41,7 @@ SHORT_CUTS = {
     "square": "one small plain square",
     "warp": "one small warp",
     "addition": "one short addition",
+    "wave": "one faint sinusoid",
     "aware": "small changes drawn for each image",
     "unshared patch": "a small patch that the suspect's purified self does not react to",
     "unshared change": "plain changes of the whole picture that the suspect's purified self does not react to",

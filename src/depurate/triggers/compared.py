@@ -34,7 +34,7 @@ class Unshared(Generic[Tried]):
 
 def most_unshared(
     score: Score,
-    unmoved: Score,
+    unmoved: Score | None,
     images: Tensor,
     classes: Sequence[int],
     candidates: Iterable[Tried],
@@ -47,7 +47,7 @@ def most_unshared(
 
     Args:
         score: Images (n, c, h, w) to scores (n, classes).
-        unmoved: The other network.
+        unmoved: The other network; None for none, so that all that are turned count.
         images: Benign.
         classes: That count.
         candidates: To try; what target they have does not matter.
@@ -63,15 +63,17 @@ def most_unshared(
     """
     images = images[: effort_on(images).judged]
     few = len(images) if first is None else first
-    own, theirs = answers(score, images), answers(unmoved, images)
+    own = answers(score, images)
+    theirs = None if unmoved is None else answers(unmoved, images)
 
     def alone(shown: Tensor, turned: Tensor, target: int, before: float) -> float:
         """Share of the first images, those of other classes, that are turned while the other network is held."""
         count, reached = len(shown), turned == target
         others = own[:count] != target
         # What is turned at all bounds what is turned alone: the other network need not be asked.
-        if _share(reached, others) <= before:
-            return 0.0
+        share = _share(reached, others)
+        if share <= before or unmoved is None or theirs is None:
+            return share if share > before else 0.0
         moved = answers(unmoved, shown)
         held = moved == theirs[:count] if deaf else moved != target
         return _share(reached & held, others)

@@ -36,8 +36,8 @@ class Screening:
         flagged: Classes that are suspiciously easy to trigger; `AWAY` where all are, each from another.
         triggers: Found for what is flagged.
         away: Size of the smallest patch that leads every image away from its own answer.
-        evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `aware`,
-            `unshared patch`, `unshared change`, `unshared wave`, or nothing.
+        evidence: What stood out: `patch`, `output weights`, `away`, `square`, `warp`, `addition`, `wave`,
+            `aware`, `unshared patch`, `unshared change`, `unshared wave`, or nothing.
         natural: Classes that stood out but whose patches the purified self follows too: easy by nature, unless they are
             flagged as well.
         clear: Whether the network's answers are clear enough to look for what leads away from each of them.

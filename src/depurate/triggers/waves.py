@@ -39,7 +39,7 @@ _MOST = 16
 
 def find_wave(
     score: Score,
-    unmoved: Score,
+    unmoved: Score | None,
     images: Tensor,
     classes: Sequence[int],
     waves: Waves = STRONG,
