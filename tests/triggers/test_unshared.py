@@ -104,6 +104,20 @@ def test_a_class_is_not_flagged_where_that_is_nothing_special(known, sizes):
 
 
 @pytest.mark.parametrize(
+    ("other", "size", "flagged"), [(0.1, 50.0, ()), (0.2, 50.0, (0,)), (0.1, float("inf"), (0,))]
+)
+def test_a_purified_self_that_ignores_an_ordinary_class_as_much_says_nothing(
+    monkeypatch, other, size, flagged
+):
+    """A patch that does not work on the network itself is not counted."""
+    monkeypatch.setattr(unshared, "success", lambda score, images, some: [0.15, other, 0.6, 0.6, 0.6])
+    subject = replace(SUBJECT, score=lambda images: torch.zeros(len(images), 5), classes=tuple(range(5)))
+    found = Screening(subject.classes, (30.0, size, 50.0, 50.0, 50.0), (), ())
+    patches = [Patch(name, torch.ones(1, 8, 8), torch.ones(1, 8, 8)) for name in subject.classes]
+    assert by_ignored_patches(subject, patches, found, lambda: Lit(())).flagged == flagged
+
+
+@pytest.mark.parametrize(
     ("known", "sizes", "flagged"),
     [
         ((2, 3), (5.0, 15.0, 50.0, 50.0), (0, 1)),

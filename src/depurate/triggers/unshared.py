@@ -118,7 +118,8 @@ def by_ignored_patches(
     unsure = of_many(subject) or found.beside is not None
     smaller = _SMALLER_OF_MANY if unsure else _SMALLER
     small = [math.isfinite(found.usual) and found.small(name, smaller) for name in subject.classes]
-    found = flagged(found, compress(patches, _ignored(subject, patches, small, purified)), "unshared patch")
+    ignored = _ignored(subject, patches, found.sizes, small, purified)
+    found = flagged(found, compress(patches, ignored), "unshared patch")
     sizes = dict(zip(subject.classes, found.sizes, strict=True))
     return in_whole(subject, found, find_patches, sizes, partial(_under, share=smaller), 2)
 
@@ -150,7 +151,7 @@ def also_ignored(
 
     patches = [patch for patch in patches if patch.target in others]
     small = [found.small(name, _HIDDEN) for name in others]
-    ignored = compress(patches, _ignored(subject, patches, small, purified))
+    ignored = compress(patches, _ignored(subject, patches, [*others.values()], small, purified))
     more = in_whole(subject, flagged(found, ignored, "patch"), find_patches, others, stand_out, 2)
     return flagged(found, (*found.triggers, *more.triggers), "patch")
 
@@ -164,7 +165,7 @@ def by_aware(subject: Subject, found: Screening, purified: Purified, step: Step)
     sizes = sizes_of(drawn, success(subject.score, subject.images, drawn), float("inf"))
     small = _under(sizes, _SMALLER_DRAWN)
     small = [mark and found.short(name, _SHORT) for name, mark in zip(subject.classes, small, strict=True)]
-    return flagged(found, compress(drawn, _ignored(subject, drawn, small, purified)), "aware")
+    return flagged(found, compress(drawn, _ignored(subject, drawn, sizes, small, purified)), "aware")
 
 
 def of_many(subject: Subject) -> bool:
@@ -180,13 +181,22 @@ def _under(sizes: Sequence[float], share: float) -> list[bool]:
 
 
 def _ignored(
-    subject: Subject, triggers: Sequence[Trigger], small: Sequence[bool], purified: Purified
+    subject: Subject,
+    triggers: Sequence[Trigger],
+    sizes: Sequence[float],
+    small: Sequence[bool],
+    purified: Purified,
 ) -> list[bool]:
-    """Which of the small triggers the purified self follows seldom, and half as often as others."""
+    """Which of the small triggers the purified self follows seldom, half as often as others and less than any other.
+
+    Where it follows one that is not small as seldom, it is weak, and the class no short cut.
+    """
     if not any(small):
         return list(small)
     shares = success(purified(), subject.shown, triggers)
-    most = min(_FOLLOWED, _SELDOM * float(torch.tensor(shares).median()))
+    told = zip(shares, sizes, small, strict=True)
+    least = min((share for share, size, mark in told if math.isfinite(size) and not mark), default=math.inf)
+    most = min(_FOLLOWED, _SELDOM * float(torch.tensor(shares).median()), least)
     return [is_small and share < most for is_small, share in zip(small, shares, strict=True)]
 
 
