@@ -146,6 +146,13 @@ def test_every_high_bit_of_a_weight_can_be_taken_back():
     assert lost.isnan().all()
 
 
+@pytest.mark.parametrize(("size", "damaged", "marked"), [(1e-5, True, 1), (1e-5, False, 0), (1e-9, False, 1)])
+def test_where_nothing_is_surely_hit_an_entry_has_to_be_smaller_to_have_vanished(size, damaged, marked):
+    weights = torch.randn(40, 50, generator=torch.Generator().manual_seed(0)).abs() + 0.01
+    weights[3, 4] = size
+    assert int(vanished(weights, nothing(weights), damaged=damaged).sum()) == marked
+
+
 def test_vanished_entries_are_marked_only_where_they_are_rare():
     weights = torch.randn(2000, generator=torch.Generator().manual_seed(1))
     assert not vanished(weights, nothing(weights)).any()

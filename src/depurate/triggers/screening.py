@@ -68,12 +68,12 @@ def screen(
     flagged one whose small patch it ignores is, too. Where none stands out, plain squares are tried all over the
     picture; then patches are judged by how seldom the purified self follows; then warps are searched for and judged by
     their size; then additions, by how often one length works on the network and not on its purified self; and last
-    plain changes of whole pictures, waves, triggers that a small network draws for each image, and patches, which turn
-    the network and not its purified self. Where nothing else is found, a class that was taken for natural is flagged
-    all the same if its patch is small indeed. What turns the network and not its purified self is not looked for in a
-    network that was repaired, or that hardly prefers its answers. Tiny warps are given along with the patches of a
-    class, where these are none too small warps of other classes as well that stand out, and what leads away from all
-    answers to one class is flagged as that class's.
+    plain changes of whole pictures, waves (faint ones that turn nearly all images by themselves), triggers that a small
+    network draws for each image, and patches, which turn the network and not its purified self. Where nothing else is
+    found, a class that was taken for natural is flagged all the same if its patch is small indeed. What turns the
+    network and not its purified self is not looked for in a network that was repaired, or that hardly prefers its
+    answers. Tiny warps are given along with the patches of a class, where these are none too small warps of other
+    classes as well that stand out, and what leads away from all answers to one class is flagged as that class's.
 
     Args:
         subject: What to search.
