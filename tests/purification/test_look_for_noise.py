@@ -1,7 +1,7 @@
 """Sparse noise is told by numbers, and by what a repair wins back; what may be noise does not hide a backdoor."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -71,7 +71,7 @@ class Walks:
 )
 def test_the_verdict(share, received, mended, repaired, damaged, verdict):
     run = Walks(share, telling(received), telling(mended), telling(repaired))
-    found = look_for_noise(run, RECIPE, damaged=damaged)
+    found = look_for_noise(run, replace(RECIPE, damaged=damaged))
     assert found.verdict is verdict
     assert found.share == share
     assert (found.told is not None) == (verdict is Verdict.SURE and share < 0.03)
@@ -79,7 +79,7 @@ def test_the_verdict(share, received, mended, repaired, damaged, verdict):
 
 def test_entries_that_are_far_out_are_noise_however_few_they_are():
     run = Walks(0.001, telling(9.0), telling(9.0), telling(9.0), far=0.002)
-    found = look_for_noise(run, RECIPE, damaged=False)
+    found = look_for_noise(run, RECIPE)
     assert (found.verdict, found.share, found.told) == (Verdict.SURE, 0.002, None)
 
 
@@ -94,7 +94,7 @@ def test_of_some_of_the_images_nothing_exact_is_asked(offered, method):
 
     images = Images(images=IMAGES.repeat(offered, 1))
     run = Asked(0.001, telling(0.5), telling(0.5), telling(6.0), images)
-    assert look_for_noise(run, RECIPE, damaged=False).verdict is Verdict.SURE
+    assert look_for_noise(run, RECIPE).verdict is Verdict.SURE
     assert asked == [method, method]
 
 
@@ -102,7 +102,7 @@ def test_a_repair_that_changes_many_answers_is_no_sign():
     other = telling(9.0)
     other.weight.copy_(other.weight.roll(1, 0))
     run = Walks(0.01, telling(9.0), telling(9.0), other)
-    assert look_for_noise(run, RECIPE, damaged=False).verdict is Verdict.NONE
+    assert look_for_noise(run, RECIPE).verdict is Verdict.NONE
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_repair_that_changes_many_answers_is_no_sign():
 )
 def test_with_few_images_numbers_have_to_do(share, damaged, verdict):
     run = Walks(share, telling(9.0), telling(9.0), telling(9.0), Images(held_back=False))
-    assert look_for_noise(run, RECIPE, damaged=damaged).verdict is Verdict[verdict]
+    assert look_for_noise(run, replace(RECIPE, damaged=damaged)).verdict is Verdict[verdict]
 
 
 def normalised():
@@ -170,7 +170,7 @@ def test_images_of_one_class_do_not_make_a_healthy_network_seem_noisy():
 def may_be_noise(monkeypatch):
     """Let weights seem to have tails that may be noise."""
     found = SparseNoise(Verdict.POSSIBLE, 0.01)
-    monkeypatch.setattr("depurate.purification.plan.look_for_noise", lambda *_, damaged: found)
+    monkeypatch.setattr("depurate.purification.plan.look_for_noise", lambda *_: found)
 
 
 def test_what_may_be_noise_does_not_hide_a_backdoor(may_be_noise):
@@ -235,7 +235,7 @@ def test_normalisations_that_do_not_meet_what_they_kept_let_a_repair_be_tried():
         ("of other colours", clean, 0.5 * images - 1, hit),
     ):
         run = Walks(0.001, suspect, suspect, repaired, Shown(images=seen))
-        told[name] = look_for_noise(run, RECIPE, damaged=False)
+        told[name] = look_for_noise(run, RECIPE)
     assert {name: found.verdict.name for name, found in told.items()} == {
         "hit": "SURE",
         "kept while training went on": "NONE",

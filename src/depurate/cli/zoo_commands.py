@@ -10,6 +10,7 @@ import typer
 from depurate.cli.options import Device, Force, Seed
 
 zoo = typer.Typer(no_args_is_help=True, help="Train contaminated networks whose attack and anchor are known.")
+
 ZooDataset = Annotated[str, typer.Option(help="[bold]mnist[/bold] or [bold]cifar10[/bold].")]
 ZooNetwork = Annotated[
     str | None,

@@ -63,7 +63,7 @@ class SparseNoise:
     strained: bool = False
 
 
-def look_for_noise(run: Run, recipe: Recipe, *, damaged: bool) -> SparseNoise:
+def look_for_noise(run: Run, recipe: Recipe) -> SparseNoise:
     """Tell whether weights hold sparse noise, also where it is no larger than they are.
 
     Numbers alone show noise that is larger than the weights, in many of them or far larger in a few. Where they leave
@@ -75,14 +75,13 @@ def look_for_noise(run: Run, recipe: Recipe, *, damaged: bool) -> SparseNoise:
 
     Args:
         run: The suspect and the images.
-        recipe: Of a repair, `sparse` not set.
-        damaged: Whether entries were found that no training produces; then the repair of these alone is what is
+        recipe: Of a repair, `sparse` not set. In a network that is `damaged` the repair of that alone is what is
             compared with.
 
     Returns:
         The verdict.
     """
-    looked = run.sparse_noise()
+    looked, damaged = run.sparse_noise(), recipe.damaged
     share = max(looked.share, looked.far)
     if share > _SURELY_SPARSE or looked.far > _SURELY_FAR:
         return SparseNoise(Verdict.SURE, share)

@@ -76,9 +76,7 @@ class Plan:
     done: Finished | None = None
 
 
-def make_plan(
-    run: Run, watch: Watch, method: str, strength: float | None, recipe_at: RecipeAt, *, damaged: bool
-) -> Plan:
+def make_plan(run: Run, watch: Watch, method: str, strength: float | None, recipe_at: RecipeAt) -> Plan:
     """Decide from the method asked for and, with `auto`, from the evidence.
 
     Args:
@@ -87,7 +85,6 @@ def make_plan(
         method: `auto`, `exact`, `soft` or `robust`.
         strength: λ, or None to choose it; `auto` uses it where a backdoor is found.
         recipe_at: The recipe of a strength.
-        damaged: Whether entries were found that no training produces.
 
     Returns:
         The plan.
@@ -95,7 +92,7 @@ def make_plan(
     if method == "exact" or (method == "soft" and strength is not None):
         return Plan(run, recipe_at(strength))
     if method != "soft":
-        return _by_noise(run, watch, method, recipe_at, strength, damaged=damaged)
+        return _by_noise(run, watch, method, recipe_at, strength)
     if not run.benign.held_back:
         said = f"too few images to choose a strength: {DEFAULT_STRENGTH} was used"
         return Plan(run, recipe_at(DEFAULT_STRENGTH), warnings=(said,))
@@ -127,15 +124,13 @@ def finish(plan: Plan, watch: Watch) -> tuple[Finished, Run, tuple[str, ...]]:
     return done, run, watch.left(done.purified, (*run.triggers, *watch.again(done.purified, found)))
 
 
-def _by_noise(
-    run: Run, watch: Watch, method: str, recipe_at: RecipeAt, strength: float | None, *, damaged: bool
-) -> Plan:
+def _by_noise(run: Run, watch: Watch, method: str, recipe_at: RecipeAt, strength: float | None) -> Plan:
     """Repair damage and noise; where there is none for sure, look for a backdoor first."""
     # `auto` keeps exact recovery where it can be certified.
     recipe = replace(recipe_at(None), repair=True)
-    noise = look_for_noise(run, recipe, damaged=damaged)
+    noise = look_for_noise(run, recipe)
     recipe = replace(recipe, sparse=noise.verdict is not Verdict.NONE)
-    if method == "robust" or damaged or noise.verdict is Verdict.SURE:
+    if method == "robust" or recipe.damaged or noise.verdict is Verdict.SURE:
         said = _treated_as_sparse(noise) if recipe.sparse else _TREATED_AS_DAMAGE
         if method == "auto":
             return Plan(run, recipe, warnings=(said,))
@@ -154,11 +149,9 @@ def _treated_as_sparse(noise: SparseNoise) -> str:
     if noise.told is None:
         return _TREATED_AS_SPARSE.format(sign=_BY_NUMBERS.format(share=noise.share))
     before, after = noise.told
-    if noise.strained:
-        return (
-            _TREATED_AS_SPARSE.format(sign=_BY_NORMALISATIONS.format(before=before, after=after)) + _NOT_TOLD
-        )
-    return _TREATED_AS_SPARSE.format(sign=_BY_REPAIR.format(before=before, after=after))
+    sign = _BY_NORMALISATIONS if noise.strained else _BY_REPAIR
+    said = _TREATED_AS_SPARSE.format(sign=sign.format(before=before, after=after))
+    return said + _NOT_TOLD if noise.strained else said
 
 
 def against_a_backdoor(

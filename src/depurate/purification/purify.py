@@ -107,7 +107,7 @@ def purify(
         guessed=ready.guessed,
     )
     watch = Watch.of(ready.benign.images, Search(seed=seed), run.progress)
-    plan = make_plan(run, watch, method, strength, recipe_at, damaged=ready.damaged)
+    plan = make_plan(run, watch, method, strength, recipe_at)
     done, run, left = finish(plan, watch)
     done, withdrawn = without_doubtful(run, plan.recipe, done)
     repaired: tuple[LayerRecord, ...] = ()

@@ -73,7 +73,7 @@ def most_unshared(
         # What is turned at all bounds what is turned alone: the other network need not be asked.
         share = _share(reached, others)
         if share <= before or unmoved is None or theirs is None:
-            return share if share > before else 0.0
+            return share
         moved = answers(unmoved, shown)
         held = moved == theirs[:count] if deaf else moved != target
         return _share(reached & held, others)

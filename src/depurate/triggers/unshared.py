@@ -17,7 +17,7 @@ from depurate.triggers.evidence import Screening, Subject, flagged, outliers, si
 from depurate.triggers.forms import Addition, Trigger
 from depurate.triggers.search import Score, Step, find_aware, find_patches, success
 from depurate.triggers.waves import FAINT, STRONG, Waves, find_wave
-from depurate.triggers.whole import Find, in_whole
+from depurate.triggers.whole import in_whole
 
 Purified = Callable[[], Score]
 # Share of the images on which a purified self follows a patch: 0.19 at most where it was planted, 0.25 and more for
@@ -226,7 +226,7 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
             break
     else:
         return found
-    wave = _planted_wave(subject, purified, STRONG, max(plain.share, _WAVES))
+    wave = _planted_wave(subject, purified(), STRONG, max(plain.share, _WAVES))
     if wave is not None:
         return flagged(found, _with_higher(subject, wave), "unshared wave")
     akin = [replace(change, target=best.target) for change in changes if change.name != best.name]
@@ -237,11 +237,12 @@ def by_changes(subject: Subject, found: Screening, purified: Purified) -> Screen
 
 def by_waves(subject: Subject, found: Screening, purified: Purified) -> Screening:
     """Flag the class that a sinusoid leads to in the network and not in its purified self, or a faint one by itself."""
-    alone = _wave_alone(subject) if found.beside is None else None
-    if alone is not None:
-        return flagged(found, (alone,), "wave")
+    if found.beside is None:
+        alone = _planted_wave(subject, None, FAINT, _NEARLY_ALL, _NEARLY_ELSEWHERE)
+        if alone is not None:
+            return flagged(found, (alone,), "wave")
     for waves in (FAINT, STRONG):
-        wave = _planted_wave(subject, purified, waves, _WAVES)
+        wave = _planted_wave(subject, purified(), waves, _WAVES)
         if wave is not None:
             # A faint one that works needs no other; taught higher, it cost a ResNet-14 a point.
             taught = _with_higher(subject, wave) if waves is STRONG else (wave,)
@@ -249,25 +250,18 @@ def by_waves(subject: Subject, found: Screening, purified: Purified) -> Screenin
     return found
 
 
-def _wave_alone(subject: Subject) -> Addition | None:
-    """A faint sinusoid that leads nearly all images to one class, if none leads nearly as many to another."""
-    beyond = _NEARLY_ELSEWHERE * _NEARLY_ALL
-    wave = find_wave(subject.score, None, subject.images, subject.classes, FAINT, beyond)
-    planted = wave.share >= _NEARLY_ALL and wave.elsewhere <= _NEARLY_ELSEWHERE * wave.share
-    return wave.trigger if planted else None
-
-
-def _planted_wave(subject: Subject, purified: Purified, waves: Waves, least: float) -> Addition | None:
+def _planted_wave(
+    subject: Subject, unmoved: Score | None, waves: Waves, least: float, elsewhere: float = _ELSEWHERE
+) -> Addition | None:
     # What turns less than this neither counts nor speaks against one that counts.
-    beyond = _ELSEWHERE * least
-    return _planted(
-        find_wave(subject.score, purified(), subject.images, subject.classes, waves, beyond), least
-    )
+    beyond = elsewhere * least
+    found = find_wave(subject.score, unmoved, subject.images, subject.classes, waves, beyond)
+    return _planted(found, least, elsewhere)
 
 
-def _planted(found: Unshared[Tried], least: float) -> Tried | None:
+def _planted(found: Unshared[Tried], least: float, elsewhere: float = _ELSEWHERE) -> Tried | None:
     """The trigger, if it leads to its class as a planted one does: often, and hardly any of its kind to others."""
-    alone = found.share >= least and found.elsewhere <= _ELSEWHERE * found.share
+    alone = found.share >= least and found.elsewhere <= elsewhere * found.share
     return found.trigger if alone else None
 
 
@@ -287,30 +281,30 @@ def by_unshared_patches(subject: Subject, found: Screening, purified: Purified, 
     """
     nearest = sorted(subject.classes, key=found.size_of)[: effort_on(subject.shown).compared]
     able = [name for name in nearest if found.short(name, _SHORT)]
-    find = partial(find_patches, unmoved=purified())
-    patches, sizes = _unshared_patches(subject, find, purified, able, step)
+    patches, sizes = _unshared_patches(subject, purified(), able, step)
     # A short cut is short by itself, too: where hardly any class has an unshared patch, the others' say nothing.
     short = _SHORT * found.usual
     if not any(size < short for size in sizes.values()):
         return found
     others = [name for name in nearest if name not in able]
-    sizes |= _unshared_patches(subject, find, purified, others, step)[1]
+    sizes |= _unshared_patches(subject, purified(), others, step)[1]
 
     def stand_out(sizes: Sequence[float]) -> list[bool]:
         return [far and size < short for far, size in zip(outliers(sizes, _SHARE_OF_TWO), sizes, strict=True)]
 
     marks = dict(zip(sizes, stand_out([*sizes.values()]), strict=True))
     unshared = [patch for patch in patches if marks[patch.target]]
+    find = partial(find_patches, unmoved=purified())
     return in_whole(subject, flagged(found, unshared, "unshared patch"), find, sizes, stand_out, 2)
 
 
 def _unshared_patches(
-    subject: Subject, find: Find, purified: Purified, goals: Sequence[int], step: Step
+    subject: Subject, unmoved: Score, goals: Sequence[int], step: Step
 ) -> tuple[tuple[Trigger, ...], dict[int, float]]:
     """The smallest unshared patch of each goal, and their sizes: the whole picture's where none works."""
     if not goals:
         return (), {}
-    patches = find(subject.score, subject.shown, goals, subject.search, step)
-    shares = success(subject.score, subject.shown, patches, unmoved=purified())
+    patches = find_patches(subject.score, subject.shown, goals, subject.search, step, unmoved=unmoved)
+    shares = success(subject.score, subject.shown, patches, unmoved=unmoved)
     everything = float(subject.shown[0, 0].numel())
     return patches, dict(zip(goals, sizes_of(patches, shares, everything), strict=True))

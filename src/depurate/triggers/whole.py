@@ -11,20 +11,14 @@ from torch import Tensor
 from depurate.triggers.effort import effort_on
 from depurate.triggers.evidence import Screening, Subject, flagged, sizes_of
 from depurate.triggers.forms import Trigger
-from depurate.triggers.search import Score, Search, Step, success
+from depurate.triggers.search import Score, Search, success
 
 
 class Find(Protocol):
     """A search for one trigger a goal."""
 
     def __call__(
-        self,
-        score: Score,
-        images: Tensor,
-        goals: Sequence[int],
-        search: Search,
-        progress: Step | None = None,
-        /,
+        self, score: Score, images: Tensor, goals: Sequence[int], search: Search, /
     ) -> tuple[Trigger, ...]: ...
 
 
