@@ -11,8 +11,9 @@ from depurate.solver import Solution
 
 # A row of leverage h is confirmed by the others to rounding / (1 − h).
 _LEVERAGE = 0.999
-# Below this pivot fitted rows of an orthonormal basis count as not of full rank.
-_PIVOT = 1e-6
+# Fitted rows of an orthonormal basis count as not of full rank where Σ 1/λ of their Gram matrix passes this: the last
+# pivot alone may be rounding behind a small one before it.
+_SINGULAR = 1e12
 # Numbers in one block of fitted rows.
 _BLOCK = 20_000_000
 
@@ -72,10 +73,11 @@ def _solve_rows(basis: Tensor, zero: Tensor, targets: Tensor) -> tuple[Tensor, T
     """Least squares on the rows `zero` (p, d): Q c (p, d), max_Z h_i (p,), and whether Q_Z is of full rank (p,)."""
     masked = zero[:, :, None] * basis
     factor, info = torch.linalg.cholesky_ex(masked.mT @ masked)
-    sound = (info == 0) & (factor.diagonal(dim1=1, dim2=2).amin(1) > _PIVOT)
+    sound = info == 0
     # The factor of a singular Gram matrix is not used, but must be one that can be inverted along.
     unit = torch.eye(basis.shape[1]).to(factor)
     inverse = torch.cholesky_inverse(torch.where(sound[:, None, None], factor, unit))
+    sound &= inverse.diagonal(dim1=1, dim2=2).sum(1) < _SINGULAR
     leverage = ((masked @ inverse) * masked).sum(2).amax(1)
     coefficients = targets.new_zeros(len(targets), basis.shape[1])
     for _ in range(3):  # the first is the solution, the others take away its rounding

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from depurate.solver._boxed import boxed_dual
-from depurate.solver._certificate import Certificate, certify, strictly_convex
+from depurate.solver._certificate import (
+    STRICTLY,
+    Certificate,
+    certify,
+    strictly_convex,
+    strictly_inside,
+    with_rounding,
+)
 from depurate.solver._problem import Problem
 from depurate.solver._setup import Setup
 from depurate.solver._solution import Solution, status_of
@@ -15,8 +22,6 @@ from depurate.solver._vertex import Candidate
 _BLOCK = 128
 # Where the largest target exceeds the fit by this factor, target − residual loses digits that the fit itself has.
 _HUGE = 64.0
-# A dual this close to its bound is on it: of the median of an even sample rounding leaves a margin of 1e-13.
-_STRICTLY = 1e-9
 
 
 def assemble(
@@ -70,13 +75,15 @@ def _certify_block(
     part, coefficients, residuals = problem.take(rows), found.coefficients[rows], found.residuals[rows]
     proof = certify(part, coefficients, residuals, found.dual[rows])
     if part.linear and part.own is None:
-        close = (proof.margin >= 1 - _STRICTLY) & (proof.zeros > part.size) & found.vertex[rows]
+        close = (proof.margin >= 1 - STRICTLY) & (proof.zeros > part.size) & found.vertex[rows]
         proof = _further_inside(part, coefficients, residuals, proof, close.nonzero()[:, 0])
+    doubt = setup.basis.doubt
     sure = (
-        found.vertex[rows] & (proof.margin < 1 - _STRICTLY)
+        found.vertex[rows] & strictly_inside(part, proof, residuals, doubt)
         if part.linear
         else strictly_convex(part, proof, tolerance)
     )
+    proof = with_rounding(part, proof, coefficients, doubt)
     size = setup.size[rows]
     fitted = part.targets - residuals
     fit = torch.linalg.vector_norm(coefficients, dim=1) / fitted.shape[1] ** 0.5
@@ -99,7 +106,7 @@ def _further_inside(
     problem, zeros = part.take(close), residuals[close]
     dual, good = boxed_dual(problem, zeros, proof.dual[close])
     better = certify(problem, coefficients[close], zeros, dual)
-    good &= (better.gap <= proof.gap[close].clamp_min(_STRICTLY)) & (better.margin < proof.margin[close])
+    good &= (better.gap <= proof.gap[close].clamp_min(STRICTLY)) & (better.margin < proof.margin[close])
     taken = close[good]
     for old, new in (
         (proof.gap, better.gap),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from depurate.solver._gram import lower_gram
 # A Gram matrix of unit columns whose Cholesky factor keeps its diagonal above this has condition number below
 # about 1e4, so two rounds of Cholesky QR reach machine precision.
 _SAFE_PIVOT = 1e-3
+# Up to this condition a span is as sure as the numbers of the design.
+_SURE = 1e4
 # Above this one round does.
 _EASY_PIVOT = 0.4
 
@@ -23,10 +26,12 @@ class Basis:
     Attributes:
         vectors: Q, shape (d, k).
         back: Mᵀ, shape (k, r): coefficients = c @ back for c of shape (p, k).
+        doubt: How far Q may be from the design's own span, relatively: rounding times condition, where that matters.
     """
 
     vectors: Tensor
     back: Tensor
+    doubt: float = 0.0
 
     @property
     def rank(self) -> int:
@@ -35,7 +40,7 @@ class Basis:
 
 
 def orthonormal_basis(design: Tensor) -> Basis:
-    """Orthonormal basis of col(A) by Cholesky QR where A is well conditioned, else by the SVD.
+    """Orthonormal basis of col(A) by Cholesky QR where A is well conditioned, else with pivoting.
 
     Columns are first scaled to size one by powers of two, which is exact, so columns of very different size
     do not hide one another.
@@ -47,8 +52,53 @@ def orthonormal_basis(design: Tensor) -> Basis:
     exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent
     scale = torch.ldexp(torch.ones_like(peak), exponent)
     scaled = design / scale
-    basis = _cholesky_qr(scaled) or singular_basis(scaled)
-    return Basis(basis.vectors, basis.back / scale)
+    basis = _cholesky_qr(scaled) or _pivoted_basis(scaled)
+    return replace(basis, back=basis.back / scale)
+
+
+def _pivoted_basis(matrix: Tensor) -> Basis:
+    """The same for a design of any rank and condition, by Householder's reflections with pivoting.
+
+    With its rows sorted by size every row is reproduced to its own rounding, so that small rows are not lost beside
+    large ones, as singular vectors would lose them.
+
+    Args:
+        matrix: A, shape (d, r), floating point, finite, columns of size one.
+
+    Source: Cox & Higham, Stability of Householder QR factorization for weighted least squares problems, 1998.
+    """
+    if not bool(matrix.any()):
+        return Basis(matrix.new_zeros(len(matrix), 0), matrix.new_zeros(0, matrix.shape[1]))
+    order = matrix.abs().amax(1).argsort(descending=True, stable=True)
+    found = scipy.linalg.qr(matrix[order].cpu().numpy(), mode="economic", pivoting=True)
+    vectors, upper = (torch.from_numpy(part).to(matrix) for part in found[:2])
+    values = torch.linalg.svdvals(upper)
+    rank = _rank(values, matrix)
+    # R = L Pᵀ: the coefficients of least norm are P L⁻¹ c.
+    turned, lower = torch.linalg.qr(upper[:rank].T)
+    back = torch.linalg.solve_triangular(lower, turned.T, upper=True)
+    place = torch.from_numpy(found[2]).to(matrix.device).long()
+    vectors = torch.empty_like(vectors[:, :rank]).index_copy_(0, order, vectors[:, :rank])
+    back = torch.empty_like(back).index_copy_(1, place, back)
+    return Basis(vectors, back, min(_doubt(values, rank), _doubt_of_even_rows(matrix)))
+
+
+def _rank(values: Tensor, matrix: Tensor) -> int:
+    return int((values > max(matrix.shape) * torch.finfo(matrix.dtype).eps * values[0]).sum())
+
+
+def _doubt(values: Tensor, rank: int) -> float:
+    condition = float(values[0] / values[rank - 1])
+    return torch.finfo(values.dtype).eps * condition if condition > _SURE else 0.0
+
+
+def _doubt_of_even_rows(matrix: Tensor) -> float:
+    """What columns alone make of it: with rows of very different size each is reproduced to its own rounding."""
+    peak = matrix.abs().amax(1, keepdim=True)
+    exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent
+    even = torch.ldexp(matrix, -exponent)
+    values = torch.linalg.svdvals(even)
+    return _doubt(values, _rank(values, even))
 
 
 def singular_basis(matrix: Tensor) -> Basis:
@@ -60,8 +110,7 @@ def singular_basis(matrix: Tensor) -> Basis:
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     if values.numel() == 0 or float(values[0]) == 0:
         return Basis(matrix.new_zeros(matrix.shape[0], 0), matrix.new_zeros(0, matrix.shape[1]))
-    floor = max(matrix.shape) * torch.finfo(matrix.dtype).eps * values[0]
-    rank = int((values > floor).sum())
+    rank = _rank(values, matrix)
     return Basis(left[:, :rank].contiguous(), right[:rank] / values[:rank, None])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from depurate.solver._factors import shows_full_rank
 from depurate.solver._masks import at_most, largest
 from depurate.solver._problem import Problem
 from depurate.solver._vertex import Vertex
@@ -22,8 +23,6 @@ _DEFECT, _LIFT = 1e-13, 1e-9
 _TRIAL, _HOPE = 6, 0.05
 # Choices of the rows, the last of which must fit; residuals above this multiple of their mean are left out.
 _CHOICES, _KEEP = 6, 3.3
-# Below this Cholesky pivot the rows fitted are not taken to have full rank.
-_PIVOT = 1e-6
 
 
 def fit_many(problem: Problem, zero: Tensor, dual: Tensor) -> Vertex:
@@ -39,8 +38,8 @@ def fit_many(problem: Problem, zero: Tensor, dual: Tensor) -> Vertex:
     sound = torch.zeros(count, dtype=torch.bool, device=zero.device)
     alive, part = torch.arange(count, device=zero.device), problem
     for _ in range(_CHOICES):
-        factor, code = torch.linalg.cholesky_ex(part.gram(kept))
-        full = (code == 0) & (factor.diagonal(dim1=1, dim2=2).amin(1) > _PIVOT)
+        factor, info = torch.linalg.cholesky_ex(part.gram(kept))
+        full = shows_full_rank(factor, info)
         found = torch.zeros_like(coefficients[: len(alive)])
         for _ in range(3):
             right = part.adjoint(part.residuals(found).mul_(kept))

@@ -7,11 +7,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from depurate.solver._factors import inverse_length, shows_full_rank
 from depurate.solver._masks import largest
 from depurate.solver._problem import Problem
 
-# Above this size a pivot of the Cholesky factor says that rows have full rank.
-_PIVOT = 1e-6
+# A dual this close to its bound is on it: of the median of an even sample rounding leaves a margin of 1e-13.
+STRICTLY = 1e-9
+# Rounding of a dual, in units of the widest box, and what a span that is not quite the design's adds to it.
+_ROUNDING, _OFF = 64 * torch.finfo(torch.float64).eps, 8.0
+# A dual further inside than this, and rounding times this, is so whatever rows are met: lengths of L⁻¹ end there.
+_NEAR, _LONGEST = 1e-4, 1e6
+# Where weights are further apart than the first, what rounding leaves of Qᵀz (the second) matters to the smallest.
+_UNEVEN, _DUST = 2.0**24, 8 * torch.finfo(torch.float64).eps
 # Where Qᵀz is below this share of z, and what it costs below that share of the objective, z needs no projection.
 _DEFECT, _WEIGHT = 1e-12, 1e-11
 
@@ -113,9 +120,57 @@ def strictly_convex(problem: Problem, proof: Certificate, tolerance: float) -> T
     if problem.size == 0:
         return torch.ones(len(proof.dual), dtype=torch.bool, device=proof.dual.device)
     inside = (problem.reach(proof.dual) < 1 - 1e-6).to(proof.dual.dtype)
-    factor, info = torch.linalg.cholesky_ex(replace(problem, ridge=None).gram(inside))
-    curved: Tensor = (info == 0) & (factor.diagonal(dim1=1, dim2=2).amin(1) > _PIVOT)
+    curved = shows_full_rank(*torch.linalg.cholesky_ex(replace(problem, ridge=None).gram(inside)))
     if problem.ridge is not None:
         unsure = proof.gap.clamp_min(torch.finfo(proof.gap.dtype).eps) * proof.objective
         curved |= 2 * unsure <= tolerance * problem.targets.square().sum(1) * problem.ridge.amin(1)
     return curved
+
+
+def strictly_inside(problem: Problem, proof: Certificate, residuals: Tensor, doubt: float) -> Tensor:
+    """Tell whose dual is inside its box on all rows of zero residual by more than rounding moves it, shape (p,).
+
+    Feasible duals lie within rounding of the widest box, and of as much as the span may be off, over the least singular
+    value of the rows Z of zero residual. Only where little room is left is that value asked for.
+
+    Args:
+        problem: The problems, p of them.
+        proof: What is proved of them.
+        residuals: Shape (p, d), zero where the fit is exact.
+        doubt: Of the basis.
+    """
+    widest = torch.maximum(problem.upper, problem.lower)
+    least = torch.minimum(problem.upper, problem.lower)
+    moved = (_ROUNDING + _OFF * doubt) * widest.amax(1, keepdim=True)
+    inside = proof.margin < 1 - STRICTLY
+    farthest = _NEAR + _LONGEST * (moved / least).amax(1)
+    close = (inside & (proof.margin >= 1 - farthest)).nonzero()[:, 0]
+    if not close.numel():
+        return inside
+    part, zero = problem.take(close), residuals[close] == 0
+    lower, info = torch.linalg.cholesky_ex(part.gram(zero.to(residuals.dtype)))
+    moved = (moved if len(moved) == 1 else moved[close]) * inverse_length(lower, info)[:, None]
+    room = STRICTLY + moved / torch.minimum(part.upper, part.lower)
+    near = part.reach(proof.dual[close]) >= 1 - room
+    inside[close] = ~(near & zero).any(1)
+    return inside
+
+
+def with_rounding(problem: Problem, proof: Certificate, coefficients: Tensor, doubt: float) -> Certificate:
+    """Widen the gap by what rounding may hide: in the span, and in Qᵀz beside weights that are far apart.
+
+    An optimal fit of the design itself is up to `doubt` of its length away from the span of Q, and z costs as much as
+    its box is wide. With δ = Qᵀz the bound is off by δᵀ(c − c*) = (Qδ)ᵀ(e* − e) ≤ 2 max_i |(Qδ)_i|/b_i of the
+    objective, b the box: nothing where boxes are alike.
+    """
+    if problem.ridge is not None or (problem.lower.numel() == 1 and not doubt):
+        return proof
+    widest = torch.maximum(problem.upper, problem.lower).amax(1)
+    least = torch.minimum(problem.upper, problem.lower)
+    relative = _DUST * widest * (problem.lengths / least).amax(1)
+    error = torch.where(widest > _UNEVEN * least.amin(1), relative, 0.0).expand_as(proof.gap)
+    if doubt:
+        apart = doubt * widest * torch.linalg.vector_norm(coefficients, dim=1)
+        tiny = torch.finfo(error.dtype).tiny
+        error = error + torch.where(proof.objective > tiny, apart / proof.objective.clamp_min(tiny), 0.0)
+    return replace(proof, gap=proof.gap + error)

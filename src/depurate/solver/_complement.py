@@ -3,7 +3,7 @@
 With N an orthonormal basis of the complement, n = d − k columns, N'e = N'y is all that the equations say of the
 residuals, and z = N w makes every dual feasible; so min ‖e‖₁ subject to N'e = N'y needs linear algebra of size n only.
 At a solution at most n rows differ from zero, and N on these is what is factored; N_T N_Tᵀ = I − Q_T Q_Tᵀ has the
-smallest eigenvalue of Q_ZᵀQ_Z, so its pivots show the rank of the rows fitted.
+smallest eigenvalue of Q_ZᵀQ_Z, so its factors show the rank of the rows fitted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from depurate.solver._factors import lu_factors
+from depurate.solver._factors import lu_factors, shows_full_rank
 from depurate.solver._gram import gram_table, weighted_gram
 from depurate.solver._heldout import pad, places
 from depurate.solver._interior import STEP, Iterate, Path, follow, step_lengths
@@ -20,8 +20,8 @@ from depurate.solver._problem import Problem
 from depurate.solver._start import Start
 from depurate.solver._vertex import Candidate, Vertex
 
-# Below these pivots, of Cholesky's and of LU factors, rows are not taken to be independent.
-_PIVOT, _SQUARE_PIVOT = 1e-6, 1e-9
+# As many rows as columns whose inverse is longer than this are too close to being dependent.
+_LONGEST_SQUARE = 1e9
 
 
 def complement_basis(basis: Tensor) -> Tensor:
@@ -122,7 +122,8 @@ def _equations(rows: Tensor, absent: Tensor) -> tuple[Solve, Solve, Tensor]:
     """Factor N_T for the least squares of N_Tᵀ e = g, for the w of least norm with N_T w = s, and for its rank."""
     if rows.shape[1] == rows.shape[2] and not bool(absent.any()):
         factors, swaps, _ = lu_factors(rows)
-        full = factors.diagonal(dim1=1, dim2=2).abs().amin(1) > _SQUARE_PIVOT
+        inverse = torch.linalg.lu_solve(factors, swaps, torch.eye(rows.shape[1]).to(rows).expand_as(rows))
+        full = torch.linalg.vector_norm(inverse, dim=(1, 2)) < _LONGEST_SQUARE
         return (
             lambda right: torch.linalg.lu_solve(factors, swaps, right[:, :, None], adjoint=True)[:, :, 0],
             lambda right: torch.linalg.lu_solve(factors, swaps, right[:, :, None])[:, :, 0],
@@ -131,7 +132,7 @@ def _equations(rows: Tensor, absent: Tensor) -> tuple[Solve, Solve, Tensor]:
     gram = rows @ rows.mT
     gram.diagonal(dim1=1, dim2=2).add_(absent.to(gram.dtype))
     factor, info = torch.linalg.cholesky_ex(gram)
-    full = (info == 0) & (factor.diagonal(dim1=1, dim2=2).amin(1) > _PIVOT)
+    full = shows_full_rank(factor, info)
     return (
         lambda right: torch.cholesky_solve(rows @ right[:, :, None], factor)[:, :, 0],
         lambda right: (rows.mT @ torch.cholesky_solve(right[:, :, None], factor))[:, :, 0],

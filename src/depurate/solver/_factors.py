@@ -1,9 +1,12 @@
-"""LU factors and inverses of batches of matrices, right whatever number of threads torch uses."""
+"""Factors and inverses of batches of matrices, right whatever number of threads torch uses, and what they show."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+# Matrices of norm one at most whose inverses are shorter than this are further from all singular ones than rounding.
+_LONGEST = 1e6
 
 
 def lu_factors(square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,6 +40,46 @@ def inverses(square: Tensor) -> tuple[Tensor, Tensor]:
         return inverse, info
     alone = [torch.linalg.inv_ex(matrix) for matrix in square]
     return torch.stack([each.inverse for each in alone]), torch.stack([each.info for each in alone])
+
+
+def inverse_length(factor: Tensor, info: Tensor) -> Tensor:
+    """Compute ‖L⁻¹‖ of Cholesky factors, Frobenius' norm; λ_min of G = LLᵀ is at least its square's inverse.
+
+    Args:
+        factor: L, shape (p, r, r), of numbers of any size where `info` is not zero.
+        info: LAPACK's, shape (p,).
+
+    Returns:
+        Shape (p,); infinite where there is no factor.
+
+    >>> inverse_length(*torch.linalg.cholesky_ex(torch.diag(torch.tensor([1.0, 0.25]))[None])).square().tolist()
+    [5.0]
+    """
+    rows = (info == 0).nonzero()[:, 0]
+    length = factor.new_full((len(factor),), torch.inf)
+    unit = torch.eye(factor.shape[1], dtype=factor.dtype, device=factor.device)
+    inverse = torch.linalg.solve_triangular(factor[rows], unit.expand(len(rows), -1, -1), upper=False)
+    length[rows] = torch.linalg.vector_norm(inverse, dim=(1, 2)).nan_to_num(torch.inf, torch.inf)
+    return length
+
+
+def shows_full_rank(factor: Tensor, info: Tensor) -> Tensor:
+    """Tell which Gram matrices G = LLᵀ of norm one at most are surely not singular, by λ_min ≥ ‖L⁻¹‖⁻².
+
+    The last pivot does not say it: behind a small one before it, rounding leaves 1e-6 where nothing should be.
+
+    Args:
+        factor: L in double precision, shape (p, r, r), of numbers of any size where `info` is not zero.
+        info: LAPACK's, shape (p,).
+
+    Returns:
+        Shape (p,), bool: λ_min > 1e-12, a hundred times what rounding moves it by.
+
+    >>> gram = torch.diag(torch.tensor([1.0, 1e-8], dtype=torch.float64))[None]
+    >>> shows_full_rank(*torch.linalg.cholesky_ex(gram)).tolist(), shows_full_rank(*torch.linalg.cholesky_ex(gram**2))
+    ([True], tensor([False]))
+    """
+    return inverse_length(factor, info) < _LONGEST
 
 
 def _whole(square: Tensor) -> bool:

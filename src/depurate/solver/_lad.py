@@ -11,6 +11,7 @@ from torch import Tensor
 
 from depurate.errors import InputError
 from depurate.solver._assemble import assemble
+from depurate.solver._clipped import solve_clipped
 from depurate.solver._rescaled import solve_rescaled
 from depurate.solver._setup import ROUNDING, TOLERANCE, Options, check, set_up
 from depurate.solver._solution import Solution, Status
@@ -114,7 +115,7 @@ def lad(
         whole = method in ("auto", "interior")
         return solve_rescaled(job, run(job), lambda part: run(part, 0)) if whole else run(job)
 
-    solution = solve_weighted_rows(job, run_weighted)
+    solution = solve_clipped(job, lambda part: solve_weighted_rows(part, run_weighted))
     if progress is not None:
         progress(len(solution.status), len(solution.status))
     solution = solution.cast(design.dtype, flat, time.perf_counter() - started)

@@ -15,7 +15,7 @@ class Status(StrEnum):
     """What is known of one target's solution, with advice.
 
     >>> Status.INEXACT.advice
-    'the duality gap is above the tolerance: raise max_iterations or try another method'
+    'the gap is above the tolerance: raise max_iterations or tolerance, or drop columns that nearly depend on others'
     """
 
     CERTIFIED = "certified"
@@ -28,7 +28,8 @@ class Status(StrEnum):
         return {
             "certified": "optimal and unique: nothing to do",
             "optimal": "optimal, but not shown to be unique: other coefficients may fit as well",
-            "inexact": "the duality gap is above the tolerance: raise max_iterations or try another method",
+            "inexact": "the gap is above the tolerance: raise max_iterations or tolerance, or drop columns that nearly "
+            "depend on others",
         }[self.value]
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from depurate.solver._factors import lu_factors
+from depurate.solver._factors import lu_factors, shows_full_rank
 from depurate.solver._problem import Problem
 
 # Below this the Cholesky pivot of an orthonormal basis restricted to some rows says: not of full rank, or too
 # close to it for normal equations.
 _PIVOT = 1e-6
-# The same for the LU factor of as many rows as coefficients.
-_SQUARE_PIVOT = 1e-9
+# As many rows as coefficients whose inverse is longer than this are too close to being dependent.
+_LONGEST_SQUARE = 1e9
 # Share of the rows believed to fit that may turn out not to, by rounding errors beyond what was promised.
 _STRAYS = 0.1
 
@@ -76,7 +76,9 @@ def polish(
         right = problem.adjoint(dual)
         dual = dual - mask * problem.fit(torch.cholesky_solve(right[:, :, None], factor)[:, :, 0])
     inside = (problem.reach(dual).masked_fill(~small, 0.0) < 1).all(1)
-    vertex = Vertex(coefficients, residuals, dual, sound & inside)
+    accepted = sound & inside
+    accepted[accepted.clone()] = shows_full_rank(factor[accepted], info[accepted])
+    vertex = Vertex(coefficients, residuals, dual, accepted)
     square = (~vertex.accepted & (zero.sum(1) == problem.size)).nonzero()[:, 0]
     if square.numel() and problem.own is None:
         _replace(vertex, square, _polish_square(problem.take(square), zero[square]))
@@ -102,8 +104,10 @@ def _polish_square(problem: Problem, zero: Tensor) -> Vertex:
     """Do the same by LU where there are as many rows as coefficients: normal equations square the condition."""
     rows = zero.nonzero()[:, 1].view(zero.shape[0], problem.size)
     lower_upper, pivots, _ = lu_factors(problem.basis[rows])
-    sound = lower_upper.diagonal(dim1=1, dim2=2).abs().amin(1) > _SQUARE_PIVOT
-    lower_upper = torch.where(sound[:, None, None], lower_upper, torch.eye(problem.size).to(lower_upper))
+    unit = torch.eye(problem.size).to(lower_upper).expand_as(lower_upper)
+    inverse = torch.linalg.lu_solve(lower_upper, pivots, unit)
+    sound = torch.linalg.vector_norm(inverse, dim=(1, 2)) < _LONGEST_SQUARE
+    lower_upper = torch.where(sound[:, None, None], lower_upper, unit)
     coefficients = torch.zeros_like(problem.targets[:, : problem.size])
     for _ in range(2):
         right = problem.residuals(coefficients).gather(1, rows)[:, :, None]

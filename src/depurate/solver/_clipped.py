@@ -1,0 +1,96 @@
+"""Targets with a few huge entries, solved with these cut off: beyond a fit only the side counts, not how far.
+
+What solves min Σ ρ(e) solves it, too, where an entry with a residual e > 0 goes up, or one with e < 0 down: its slope,
+and with it the dual, stays the same. As it was, an entry of 1e20 would let residuals of size one pass for rounding
+errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+import torch
+from torch import Tensor
+
+from depurate.solver._masks import largest
+from depurate.solver._solution import Solution
+from depurate.solver._weightless import Job
+
+# Entries beyond so many times the lower quartile of the others are cut off there.
+_FAR = 2.0**24
+_LOW = 0.25
+
+
+def solve_clipped(job: Job, run: Callable[[Job], Solution]) -> Solution:
+    """Solve targets without what their huge entries add to rounding, and put these back.
+
+    Args:
+        job: What is to be solved.
+        run: Solves a job.
+    """
+    limit = _limits(job.targets)
+    if limit is None:
+        return run(job)
+    clipped = replace(job, targets=torch.minimum(torch.maximum(job.targets, -limit), limit))
+    found = run(clipped)
+    cut = job.targets != clipped.targets
+    weights = _weights(job, found)
+    # Past where a smoothed loss turns, the slope is that of any entry further out.
+    beyond = found.residuals * job.targets.sign() > 2 * job.options.huber
+    missed = (cut & ~beyond & (weights > 0)).any(0)
+    whole = _put_back(job, clipped, found, cut, weights)
+    if not bool(missed.any()):
+        return whole
+    every, chosen = torch.ones_like(cut[:, 0]), missed.nonzero()[:, 0]
+    return _replaced(whole, chosen, run(job.take(every, chosen)))
+
+
+def _limits(targets: Tensor) -> Tensor | None:
+    """How large entries of each target may be, shape (p,), infinite where none is huge; None where none is anywhere."""
+    sizes, peak = targets.detach().abs(), largest(targets.detach().T)
+    there = sizes != 0
+    small = (sizes < peak / _FAR) & there
+    far = (small.sum(0) > _LOW * there.sum(0)).nonzero()[:, 0]
+    if not far.numel():
+        return None
+    limits = torch.full_like(peak, torch.inf)
+    others = sizes[:, far].double().masked_fill(~there[:, far], torch.nan)
+    limits[far] = (_FAR * torch.nanquantile(others, _LOW, dim=0)).to(limits)
+    return limits
+
+
+def _weights(job: Job, found: Solution) -> Tensor:
+    """The weights that the solutions speak of, shape (d, p) or (d, 1)."""
+    given = job.options.weights
+    weights = torch.ones_like(found.residuals[:, :1]) if given is None else given.detach().to(torch.float64)
+    weights = weights[:, None] if weights.ndim == 1 else weights
+    return weights if found.weights is None else weights * found.weights
+
+
+def _put_back(job: Job, clipped: Job, found: Solution, cut: Tensor, weights: Tensor) -> Solution:
+    targets = job.targets.detach().to(torch.float64)
+    off = (targets - clipped.targets.detach().to(torch.float64)).masked_fill(~cut, 0.0)
+    residuals = torch.where(cut, targets - found.fitted, found.residuals)
+    quantile = job.options.quantile
+    more = (weights * torch.maximum(2 * quantile * off, (2 * quantile - 2) * off)).sum(0)
+    objective = found.objective + more
+    return replace(
+        found,
+        residuals=residuals,
+        objective=objective,
+        gap=torch.where(more > 0, found.gap * (found.objective / objective), found.gap),
+        zeros=(residuals == 0).sum(0),
+    )
+
+
+def _replaced(found: Solution, chosen: Tensor, other: Solution) -> Solution:
+    """Put other solutions in place of some."""
+    tensors = {entry.name: getattr(found, entry.name) for entry in fields(found)}
+    tensors = {name: value.clone() for name, value in tensors.items() if isinstance(value, Tensor)}
+    for name, value in tensors.items():
+        value[..., chosen] = getattr(other, name)
+    status = list(found.status)
+    for place, state in zip(chosen.tolist(), other.status, strict=True):
+        status[place] = state
+    return replace(found, **tensors, status=tuple(status))
