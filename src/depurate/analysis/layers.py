@@ -222,13 +222,28 @@ def _exact_notes(outcome: LayerOutcome, certified: int, rank: int) -> list[str]:
             "same, and nothing is certified"
         )
     elif certified < groups * kernels:
-        notes.append(
-            f"{groups * kernels - certified:,} of {groups * kernels:,} kernels not certified: noise too dense or "
-            f"inside the span (rank {rank:,} of {fan_in:,})"
-        )
+        notes += _uncertified(outcome, groups * kernels - certified, f"rank {rank:,} of {fan_in:,}")
     gap = max(fit.gap.max().item() for fit in outcome.fits)
     if gap > 1e-6:
         notes.append(f"the solver stopped at a relative duality gap of {gap:.1e}")
+    return notes
+
+
+def _uncertified(outcome: LayerOutcome, count: int, rank: str) -> list[str]:
+    """Say why kernels are not certified."""
+    of = f"{count:,} of {outcome.suspect.shape[0] * outcome.suspect.shape[1]:,} kernels not certified"
+    idle = sum(int(fit.idle.sum()) for fit in outcome.fits)
+    if any(fit.odd for fit in outcome.fits):
+        return [
+            f"{of}: the biases of nearly all kernels are not what the span says, as biases trained at a rate of their "
+            "own or lost altogether are; they were left as they are"
+        ]
+    notes = [f"{of}: noise too dense or inside the span ({rank})"] if count > idle else []
+    if idle:
+        notes.append(
+            f"{idle:,} kernels hold hardly anything but zeros, of which nothing tells whether they are pruned, lost or "
+            "never moved: not certified, and left as they are"
+        )
     return notes
 
 

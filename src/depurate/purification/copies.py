@@ -84,7 +84,7 @@ def anchor_state(anchor: nn.Module | Mapping[str, Tensor] | None, model: nn.Modu
         Tensors by name; empty when the anchor is unknown.
 
     Raises:
-        InputError: No name matches, a shape differs, or a value is NaN or Inf.
+        InputError: No name matches, a shape differs, a layer's bias is missing, or a value is NaN or Inf.
 
     >>> sorted(anchor_state(nn.Linear(2, 1), nn.Linear(2, 1)))
     ['bias', 'weight']
@@ -103,6 +103,9 @@ def anchor_state(anchor: nn.Module | Mapping[str, Tensor] | None, model: nn.Modu
             raise InputError(
                 f"anchor: {name} is {tuple(value.shape)}, the suspect's is {tuple(wanted[name].shape)}"
             )
+        partner = f"{name.removesuffix('weight')}bias"
+        if name.endswith("weight") and partner in wanted and partner not in shared:
+            raise InputError(f"anchor: it has {name} but no {partner}; a layer's anchor has to be whole")
         bad = int((~value.isfinite()).sum()) if value.is_floating_point() else 0
         if bad:
             raise InputError(f"anchor: {name} has {bad} NaN or Inf entries; an anchor must be clean")

@@ -84,7 +84,8 @@ def _probe(span: Span, outcome: LayerOutcome, group: int, rounding: float) -> bo
         return False
     every = max(1, outcome.purified.shape[1] // _PROBED)
     chosen, start = outcome.purified[group, ::every], outcome.anchor[group, ::every]
-    fit = exact_recovery(span, chosen, start, rounding, patience=_PROBE_ITERATIONS)
+    lost = outcome.hits[group, ::every]
+    fit = exact_recovery(span, chosen, start, rounding, lost=lost, patience=_PROBE_ITERATIONS)
     return bool(fit.certified.double().mean() > 0.5)
 
 
@@ -93,7 +94,14 @@ def _exact(outcome: LayerOutcome, spans: list[Span], recipe: Recipe) -> LayerOut
     if truncated:
         spans = [span.holding(recipe.energy) for span in spans]
     fits = tuple(
-        exact_recovery(span, outcome.purified[group], outcome.anchor[group], recipe.rounding)
+        exact_recovery(
+            span,
+            outcome.purified[group],
+            outcome.anchor[group],
+            recipe.rounding,
+            lost=outcome.hits[group],
+            biased=outcome.site.geometry is not None and outcome.site.geometry.bias,
+        )
         for group, span in enumerate(spans)
     )
     # The patches of its later calls were made with the very weights that are in doubt.

@@ -86,8 +86,14 @@ def walk(
                 outcome = _layer(pair, anchor, site, recipe, doubted=doubted or site.name in recipe.guessed)
             # Exact recovery and filling restore what training made, its statistics with it; soft recovery does not.
             softened, before = softened or outcome.method == "soft", outcome
-            doubted = doubted or outcome.estimated
+            doubted = doubted or outcome.estimated or (recipe.sparse and _untold(outcome))
             yield replace(outcome, seconds=time.perf_counter() - started)
+
+
+def _untold(outcome: LayerOutcome) -> bool:
+    """Whether nothing says that a layer which was left alone is clean, where the network is known to hold noise."""
+    told = outcome.anchored and torch.equal(outcome.suspect, outcome.anchor)
+    return outcome.method == "none" and outcome.site.geometry is not None and not told
 
 
 def _layer(

@@ -26,6 +26,10 @@ class Geometry(Protocol):
     def fan_in(self) -> int:
         """Numbers a kernel has, the bias counted."""
 
+    @property
+    def bias(self) -> bool:
+        """Whether the last of them is a bias."""
+
     def positions(self, inputs: Tensor) -> int:
         """Positions a kernel visits in one input."""
 
