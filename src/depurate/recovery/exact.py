@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from depurate.recovery.levels import UNREACHED, Rounding, as_rounding, solve_levelled
 from depurate.recovery.refit import refit
-from depurate.solver import Solution, lad
+from depurate.solver import Solution
 from depurate.spans import Span
 
 # A fit is no accident when chance makes as many zero residuals less often than this.
 _BELIEVABLE = 1e-6
-_UNREACHED = 1e-9
+# So many levels above the level the density of residuals is looked at.
+_ABOVE = 3
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class ExactFit:
 
 
 def exact_recovery(
-    span: Span, suspect: Tensor, anchor: Tensor, rounding: float, *, patience: int = 100
+    span: Span, suspect: Tensor, anchor: Tensor, rounding: float | Rounding, *, patience: int = 100
 ) -> ExactFit:
     """Recover all kernels of one group as the paper does, and certify each.
 
@@ -50,7 +52,7 @@ def exact_recovery(
         span: Of the layer's clean patches.
         suspect: Θ, shape (kernels, fan_in), float32 or float64.
         anchor: W(0), same shape.
-        rounding: Relative size of rounding in the weights, below which a residual counts as zero.
+        rounding: Of the weights, below which a residual counts as zero; a number is relative to the update.
         patience: Iterations of the solver at most.
 
     Returns:
@@ -65,39 +67,55 @@ def exact_recovery(
     Source: arXiv 2407.11031, recovery of the hidden layer.
     """
     update = (suspect.double() - anchor.double()).T
-    solution = lad(span.directions, update, rounding=rounding, max_iterations=patience)
+    # What no patch reaches is exactly zero, or rounding of the basis would be all that the fit says of it.
+    unreached = torch.linalg.vector_norm(span.directions, dim=1) <= UNREACHED
+    span = replace(span, directions=span.directions.masked_fill(unreached[:, None], 0.0))
+    rounding = as_rounding(rounding, suspect.dtype)
+    levelled = solve_levelled(span.directions, update, anchor.double().T, rounding, patience=patience)
+    solution = levelled.solution
     hits = solution.residuals.T != 0
     again = refit(span.directions, update, solution)
     recovered = (anchor.double() + again.fitted.T).to(suspect.dtype)
-    beyond_chance = again.confirmed & (_chance(span, update, solution, rounding) < _BELIEVABLE)
+    beyond_chance = again.confirmed & (chance(unreached, solution, levelled.level) < _BELIEVABLE)
     return ExactFit(
         kernels=torch.where(hits, recovered, suspect),
         hits=hits,
-        certified=solution.certified & beyond_chance & (0 < span.rank < len(span.directions)),
+        certified=solution.certified
+        & beyond_chance
+        & levelled.within(update, again.fitted)
+        & (0 < span.rank < len(span.directions)),
         gap=solution.gap,
         margin=solution.margin,
         rank=solution.rank,
     )
 
 
-def _chance(span: Span, update: Tensor, solution: Solution, rounding: float) -> Tensor:
+def chance(unreached: Tensor, solution: Solution, level: Tensor) -> Tensor:
     """Probability of as many zero residuals beyond the rank if no residual were truly zero, shape (kernels,).
 
     Any l1 fit interpolates `rank` rows. Each other residual lies below its rounding level by accident, as often as
-    the density of residuals near zero says, here bounded by level / lower quartile; the count is Poisson.
+    the density of residuals near zero says, here bounded by level / lower quartile and by how many lie right above
+    the level, as they do where rounding is more than was thought; the count is Poisson.
+
+    Args:
+        unreached: Rows that the span does not reach, shape (fan_in,), bool.
+        solution: Of all kernels.
+        level: Size below which a residual counted as zero, shape (fan_in, kernels).
+
+    Returns:
+        The probability of each kernel.
     """
-    reach = torch.linalg.vector_norm(span.directions, dim=1, keepdim=True)
     # What the span does not reach (pixels that are always black) is fitted by nothing, and is no evidence.
-    lit = reach[:, 0] > _UNREACHED
-    if not bool(lit.any()):
-        return torch.ones(update.shape[1], dtype=torch.float64, device=update.device)
-    reach, update, residuals = reach[lit], update[lit], solution.residuals[lit]
+    residuals, level = solution.residuals[~unreached], level[~unreached]
+    if not len(residuals):
+        return torch.ones_like(solution.gap)
     zeros = (residuals == 0).sum(0)
-    level = rounding * (update.abs() + reach * torch.linalg.vector_norm(solution.coefficients, dim=0))
     sizes = residuals.abs().masked_fill(residuals == 0, torch.inf).sort(dim=0).values
     # Infinite where there is no residual at all: nothing is left to chance.
-    quartile = sizes.gather(0, ((len(update) - zeros)[None] // 4))[0]
-    by_accident = (len(update) - solution.rank) * level.mean(0) / quartile
+    quartile = sizes.gather(0, ((len(residuals) - zeros)[None] // 4))[0]
+    by_accident = (len(residuals) - solution.rank) * level.mean(0) / quartile
+    above = (residuals != 0) & (residuals.abs() <= (1 + _ABOVE) * level)
+    by_accident = torch.maximum(by_accident, above.sum(0) / _ABOVE)
     beyond = (zeros - solution.rank).clamp_min(0).double()
     answer: Tensor = torch.special.gammainc(beyond, by_accident)
     return torch.where(beyond > 0, answer, 1.0)
