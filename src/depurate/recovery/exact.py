@@ -13,7 +13,7 @@ from depurate.solver import Solution
 from depurate.spans import Span
 
 # A fit is no accident when chance makes as many zero residuals less often than this.
-_BELIEVABLE = 1e-6
+BELIEVABLE = 1e-6
 # So many levels above the level the density of residuals is looked at.
 _ABOVE = 3
 
@@ -76,7 +76,7 @@ def exact_recovery(
     hits = solution.residuals.T != 0
     again = refit(span.directions, update, solution)
     recovered = (anchor.double() + again.fitted.T).to(suspect.dtype)
-    beyond_chance = again.confirmed & (chance(unreached, solution, levelled.level) < _BELIEVABLE)
+    beyond_chance = again.confirmed & (chance(unreached, solution, levelled.level) < BELIEVABLE)
     return ExactFit(
         kernels=torch.where(hits, recovered, suspect),
         hits=hits,

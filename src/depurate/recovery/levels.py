@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -110,7 +110,9 @@ def solve_levelled(
     rounding: Rounding,
     *,
     patience: int = 100,
-    solve: Callable[..., Solution] = lad,
+    method: str = "auto",
+    weights: Tensor | None = None,
+    reweight: int = 0,
 ) -> Levelled:
     """Solve min_u ‖y − A u‖₁ for updates whose rounding is known.
 
@@ -125,7 +127,9 @@ def solve_levelled(
         anchor: W(0), same shape.
         rounding: Of the weights.
         patience: Iterations of the solver at most.
-        solve: `lad`, or that with options for all of these targets.
+        method: As in `lad`.
+        weights: w, shape (d, p), to solve min_u ‖w ∘ (y − A u)‖₁.
+        reweight: As in `lad`.
 
     Returns:
         What was found, and what counted as zero.
@@ -138,14 +142,25 @@ def solve_levelled(
     """
     reach = reach_of(design)
     kernels = _of_kernels(reach, update, anchor, rounding)
-    solution = solve(design, update, rounding=kernels, max_iterations=patience)
+
+    def solve(targets: Tensor, rows: Tensor | slice = slice(None)) -> Solution:
+        return lad(
+            design,
+            targets,
+            method=method,
+            weights=None if weights is None else weights[:, rows],
+            reweight=reweight,
+            rounding=kernels[rows],
+            max_iterations=patience,
+        )
+
+    solution = solve(update)
     finest = rounding.weights * torch.maximum(anchor.abs(), (anchor + solution.fitted).abs())
     residuals = solution.residuals
     moved = torch.where(residuals.abs() <= finest, residuals, 0.0)
     rows = (moved != 0).any(0).nonzero()[:, 0]
     if rows.numel():
-        again = solve(design, (update - moved)[:, rows], rounding=kernels[rows], max_iterations=patience)
-        solution = _with(solution, rows, again)
+        solution = _with(solution, rows, solve((update - moved)[:, rows], rows))
     size = torch.linalg.vector_norm(solution.fitted, dim=0)
     level = kernels * (update.abs() + reach[:, None] * size)
     level[:, rows] = torch.maximum(level, finest)[:, rows]
@@ -158,9 +173,9 @@ def reach_of(design: Tensor) -> Tensor:
     >>> reach_of(torch.tensor([[3.0], [4.0], [0.0]]))
     tensor([0.6000, 0.8000, 0.0000])
     """
-    left, sizes, _ = torch.linalg.svd(design, full_matrices=False)
+    left, sizes, _ = torch.linalg.svd(design.double(), full_matrices=False)
     kept = sizes > sizes[:1] * len(design) * torch.finfo(design.dtype).eps
-    reach: Tensor = torch.linalg.vector_norm(left[:, kept], dim=1)
+    reach: Tensor = torch.linalg.vector_norm(left[:, kept], dim=1).to(design)
     return reach
 
 
