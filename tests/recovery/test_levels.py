@@ -66,7 +66,7 @@ def test_small_updates_in_float32_are_certified_by_the_size_of_their_weights(sha
     moved = (clean - start["0.weight"]).double().norm(dim=1)
     layer = purify(net, images, start, "exact").layers[0]
     assert float((moved / clean.double().norm(dim=1)).median()) < 5e-3
-    assert layer.certified >= 0.9 * layer.kernels
+    assert layer.certified >= 0.8 * layer.kernels
 
 
 @pytest.mark.parametrize("scale", [1e-1, 1e-3, 1e-4, 1e-5])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from depurate.recovery.exact import BELIEVABLE, chance
-from depurate.recovery.levels import UNREACHED, reach_of, rounding_for, solve_levelled
+from depurate.recovery.levels import rounding_for, solve_levelled
 from depurate.recovery.refit import refit
 from depurate.solver import Solution
 
@@ -66,6 +66,6 @@ def undo(
     again = refit(design, update, solution)
     purified = torch.where(solution.residuals == 0, suspect, anchor + again.fitted)
     # A fit of smooth misfits meets many rows within rounding: β of both layers trained at once, in float32.
-    believed = chance(reach_of(design) <= UNREACHED, solution, found.level) < BELIEVABLE
+    believed = chance(~found.lit, solution, found.level) < BELIEVABLE
     certified = solution.certified & again.confirmed & believed & found.within(update, again.fitted)
     return Undone(purified, solution, certified)

@@ -15,6 +15,8 @@ from depurate.solver import Solution, lad
 _UNITS = 512
 # The median of the absolute values of normal numbers, as a share of their deviation.
 _MEDIAN = 0.6745
+# What is off is off by this much more than expected, in one of some thousand kernels.
+_SPREAD = 2.0
 # Rows of an orthonormal basis below this are what rounding left of zeros: no patch reaches them.
 UNREACHED = 1e-9
 
@@ -75,18 +77,21 @@ class Levelled:
     Attributes:
         solution: Of the update, entries within rounding of the fit taken for what the fit says.
         level: Size below which a difference counted as zero, shape (d, p).
-        kernels: Rounding of each kernel relative to its update, shape (p,).
+        coarsest: How far a kernel may be off relative to its update and still be called exact.
+        lit: Rows that the design reaches, shape (d,), bool.
     """
 
     solution: Solution
     level: Tensor
-    kernels: Tensor
+    coarsest: float
+    lit: Tensor
 
     def within(self, update: Tensor, fitted: Tensor) -> Tensor:
         """Tell whether the entries that count as zero say that the kernel is right up to its rounding.
 
-        √(d / (|Z| − r)) ‖(y − A u)_Z‖ ≤ ε ‖A u‖: as far as the entries Z are from the fit, so are the others, hit and
-        replaced, from what training made of them. A kernel further off must not be called exact.
+        2 √(d / (|Z| − r)) ‖(y − A u)_Z‖ ≤ κ ‖A u‖ over the rows that A reaches: as far as the entries Z are from the
+        fit, so are the others, hit and replaced, from what training made of them, by twice as much at most. A
+        kernel further off must not be called exact.
 
         Args:
             update: y, shape (d, p).
@@ -97,9 +102,9 @@ class Levelled:
         """
         left = (update - fitted).masked_fill(self.solution.residuals != 0, 0.0)
         size = torch.linalg.vector_norm(fitted, dim=0)
-        spare = (self.solution.zeros - self.solution.rank).clamp_min(1)
-        share = torch.linalg.vector_norm(left, dim=0) * (len(update) / spare).sqrt()
-        near: Tensor = share <= self.kernels * size
+        spare = ((self.solution.residuals == 0)[self.lit].sum(0) - self.solution.rank).clamp_min(1)
+        share = _SPREAD * torch.linalg.vector_norm(left, dim=0) * (self.lit.sum() / spare).sqrt()
+        near: Tensor = share <= self.coarsest * size
         return near
 
 
@@ -164,7 +169,7 @@ def solve_levelled(
     size = torch.linalg.vector_norm(solution.fitted, dim=0)
     level = kernels * (update.abs() + reach[:, None] * size)
     level[:, rows] = torch.maximum(level, finest)[:, rows]
-    return Levelled(solution, level, kernels)
+    return Levelled(solution, level, rounding.coarsest, reach > UNREACHED)
 
 
 def reach_of(design: Tensor) -> Tensor:
