@@ -24,13 +24,15 @@ from depurate.checkpoints import (
     read_checkpoint,
     read_images,
 )
+from depurate.checkpoints.loading import match_names
 from depurate.checkpoints.quoting import quote
 from depurate.cli.console import print_summary, progress_bars
 from depurate.cli.outputs import check_free
 from depurate.devices import device_named
 from depurate.errors import InputError
+from depurate.networks import unwrapped
 from depurate.purification import PurifyResult, purify, rounding_of
-from depurate.recovery import Guarantee
+from depurate.recovery import Guarantee, Rounding
 from depurate.report.formats import plural
 from depurate.text_files import write_text
 
@@ -98,7 +100,7 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
             distil=settings.distil,
             seed=settings.seed,
             max_images=settings.limit,
-            rounding=rounding_of(suspect.weights.values()),
+            rounding=_stored(architecture, suspect, anchor),
         )
     if skipped:
         said = (
@@ -122,6 +124,12 @@ def _clean(anchor: Checkpoint, architecture: nn.Module) -> nn.Module:
                 f"{anchor.path}: {quote(key)} has {bad} NaN or Inf entries; an anchor must be clean"
             )
     return load_state(architecture, anchor, source=str(anchor.path))
+
+
+def _stored(architecture: nn.Module, *files: Checkpoint | None) -> dict[str, Rounding]:
+    """Rounding of each layer as the files hold it: in memory all are of one precision."""
+    names = unwrapped(architecture).state_dict().keys()
+    return rounding_of(*(match_names(file, names) for file in files if file is not None))
 
 
 @contextmanager

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from depurate.errors import InputError
 from depurate.paper.network import PatchNetwork
-from depurate.paper.undo import COARSEST, undo
+from depurate.paper.undo import undo
 from depurate.solver import Solution
 
 
@@ -59,7 +60,8 @@ def recover(contaminated: PatchNetwork, initial: PatchNetwork, patches: Tensor) 
     `output_certified` is false because the fit meets no more entries than it has coefficients.
 
     Args:
-        contaminated: Θ and η, float64 (or float32, with weaker guarantees of the same kind).
+        contaminated: Θ and η, float64; or float32, where what is certified is right to a thousandth of its update,
+            and what moved less than float32 can tell so is not certified.
         initial: W(0) and β(0), same shapes and dtype.
         patches: The clean training inputs, shape (n, m, k), in any order.
 
@@ -128,7 +130,7 @@ def check_pair(contaminated: PatchNetwork, initial: PatchNetwork) -> None:
     one, other = (f"{tuple(net.kernels.shape)} {net.kernels.dtype}" for net in (contaminated, initial))
     if one != other:
         raise InputError(f"contaminated kernels: {one}, initial kernels: {other}; expected the same")
-    if initial.kernels.dtype not in COARSEST:
+    if initial.kernels.dtype not in (torch.float64, torch.float32):
         raise InputError(f"kernels: {initial.kernels.dtype}; expected float64 or float32")
     for name, network in zip(names, (contaminated, initial), strict=True):
         for part, values in (("kernels", network.kernels), ("output", network.output)):

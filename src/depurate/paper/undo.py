@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from depurate.recovery.exact import BELIEVABLE, chance
+from depurate.recovery.levels import rounding_for, solve_levelled
 from depurate.recovery.refit import refit
-from depurate.solver import Solution, lad
-
-# Rounding errors of the weights in units of their last place: gradient descent of T steps adds about √T of them,
-# and the features of the recovered kernels a few more.
-_ULPS = 2048
-# One rounding serves all targets: a few units that hardly moved must not blur the others.
-COARSEST = {torch.float64: 1e-7, torch.float32: 1e-3}
+from depurate.solver import Solution
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +21,8 @@ class Undone:
         weights: Shape (d, p). Entries that the fit interpolates are the suspect's own, bit for bit.
         solution: Of min_u ‖suspect − anchor − A u‖₁.
         certified: Shape (p,), bool: optimal and unique, and the rows fitted exactly are more than the rank, each
-            confirmed by the others.
+            confirmed by the others, more than rounding would fit by accident, and as near the fit as
+            `recovery.Rounding` says: in float64 within 1e-7 of the update, in float32 within 1e-3.
     """
 
     weights: Tensor
@@ -62,23 +58,14 @@ def undo(
     update = suspect - anchor
     # Trimming stops where a gap of 1e-9 is sure for even weights; uneven ones make the same dual just miss it.
     method = "auto" if weights is None else "interior"
-    rounding = _rounding(update, anchor)
-    solution = lad(design, update, method=method, rounding=rounding, weights=weights, reweight=reweight)
+    rounding = rounding_for(anchor.dtype)
+    found = solve_levelled(
+        design, update, anchor, rounding, method=method, weights=weights, reweight=reweight
+    )
+    solution = found.solution
     again = refit(design, update, solution)
     purified = torch.where(solution.residuals == 0, suspect, anchor + again.fitted)
-    return Undone(purified, solution, solution.certified & again.confirmed)
-
-
-def _rounding(update: Tensor, anchor: Tensor) -> float:
-    """Size of the weights' rounding errors relative to the smallest update, within reason.
-
-    Weights carry errors in proportion to themselves; a unit with a small β_j has a small update, so that the
-    relative error of its update is larger. The median sees an update's size under noise on less than half of it.
-    """
-    finest: float = _ULPS * torch.finfo(anchor.dtype).eps
-    size = update.abs().median(0).values
-    moved = size > 0
-    if not bool(moved.any()):
-        return finest
-    worst = float((anchor.abs().amax(0)[moved] / size[moved]).max())
-    return min(max(finest, finest * worst / math.sqrt(update.shape[0])), COARSEST[anchor.dtype])
+    # A fit of smooth misfits meets many rows within rounding: β of both layers trained at once, in float32.
+    believed = chance(~found.lit, solution, found.level) < BELIEVABLE
+    certified = solution.certified & again.confirmed & believed & found.within(update, again.fitted)
+    return Undone(purified, solution, certified)

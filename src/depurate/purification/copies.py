@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from depurate.errors import InputError
 from depurate.networks import copy_of, unwrapped
-from depurate.recovery import certain_hits, hit_statistics, is_mask, read_statistics
+from depurate.recovery import Rounding, certain_hits, hit_statistics, is_mask, read_statistics, rounding_for
 from depurate.spans import BATCH_NORMS
-
-# Rounding that training leaves in weights of each precision, relative to their size.
-_ROUNDING = {torch.float64: 1e-11, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 def working_copy(model: nn.Module, *, double: bool) -> nn.Module:
@@ -49,21 +46,27 @@ def first_floating(model: nn.Module) -> nn.Parameter:
     raise InputError("the network has no floating-point parameters: nothing to purify")
 
 
-def rounding_of(weights: Iterable[Tensor]) -> float:
-    """Return the relative rounding that training leaves in weights: of the coarsest, as they were stored.
+def rounding_of(*states: nn.Module | Mapping[str, Tensor] | None) -> dict[str, Rounding]:
+    """Return the rounding that training left in the weights of each layer, by how they were stored.
 
     Args:
-        weights: Parameters, or the tensors of a file; vectors count only where there is nothing else.
+        states: The network and its anchor, or the tensors of their files under the network's names; the coarsest
+            counts, as updates are differences of the two.
 
     Returns:
-        Relative to their size.
+        By the name of the module that holds the tensors.
 
-    >>> rounding_of([torch.zeros(2, 2).half(), torch.zeros(2).double()])
-    0.01
+    >>> found = rounding_of({"fc.weight": torch.zeros(2, 2).half(), "head.weight": torch.zeros(2, 2).double()})
+    >>> {name: rounding.update for name, rounding in found.items()}
+    {'fc': 0.01, 'head': 1e-11}
     """
-    floating = [value for value in weights if value.is_floating_point()]
-    wide = [value for value in floating if value.ndim > 1] or floating
-    return max((_ROUNDING.get(value.dtype, 1e-5) for value in wide), default=1e-5)
+    stored: dict[str, list[torch.dtype]] = {}
+    for state in states:
+        tensors = unwrapped(state).state_dict() if isinstance(state, nn.Module) else state or {}
+        for name, value in tensors.items():
+            if isinstance(value, Tensor) and value.is_floating_point():
+                stored.setdefault(name.rpartition(".")[0], []).append(value.dtype)
+    return {name: rounding_for(*dtypes) for name, dtypes in stored.items()}
 
 
 def like_the_original(model: nn.Module, purified: nn.Module) -> nn.Module:

@@ -27,7 +27,7 @@ from depurate.purification.refining import refine
 from depurate.purification.repaired import look_behind
 from depurate.purification.result import PurifyResult
 from depurate.purification.run import Progress, Run
-from depurate.recovery import Agreement, Guarantee, Guessed, LayerRecord, PurifyRecord, Recipe
+from depurate.recovery import Agreement, Guarantee, Guessed, LayerRecord, PurifyRecord, Recipe, Rounding
 from depurate.spans import Sampling, plain_modes
 from depurate.triggers import Search
 
@@ -49,7 +49,7 @@ def purify(
     distil: bool = False,
     seed: int = 0,
     max_images: int = 2000,
-    rounding: float | None = None,
+    rounding: float | Mapping[str, Rounding] | None = None,
 ) -> PurifyResult:
     """Purify a contaminated network with unlabelled clean images.
 
@@ -73,8 +73,10 @@ def purify(
             answer varied benign images as the suspect does and not to follow the triggers. Takes longer.
         seed: Of every random choice: which images are held back, which patches are looked at.
         max_images: A random sample of this many, 10 or more, is used when more are given.
-        rounding: Relative rounding in the weights, below which exact recovery takes a difference for none; None takes
-            that of the network's precision, which is wrong where it was loaded from coarser numbers.
+        rounding: Of the weights, below which exact recovery takes a difference for none: a number, relative to the
+            updates, or what `rounding_of` gives for the tensors as they were stored. None takes that of the
+            network's and the anchor's precision, layer by layer, which is wrong where they were loaded from
+            coarser numbers.
 
     Returns:
         The purified network and the account.
@@ -97,11 +99,10 @@ def purify(
     check_settings(method, strength, distil=distil)
     ready = prepare(model, images, anchor, method, limit=max_images, seed=seed)
     run = Run(ready.working, ready.anchor, ready.sites, ready.benign, progress or _silent)
-    stored = rounding_of(model.parameters()) if rounding is None else rounding
     recipe_at = partial(
         Recipe,
         method,
-        rounding=stored,
+        rounding=rounding_of(model, anchor) if rounding is None else rounding,
         sampling=Sampling(seed=seed),
         damaged=ready.damaged,
         guessed=ready.guessed,

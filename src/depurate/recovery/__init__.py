@@ -6,6 +6,7 @@ from depurate.recovery.contradicted import contradicted, mend_contradicted
 from depurate.recovery.entries import certain_hits, hit_kernels, hit_statistics, is_mask
 from depurate.recovery.exact import ExactFit, exact_recovery
 from depurate.recovery.lesson import Lesson
+from depurate.recovery.levels import Rounding, rounding_for
 from depurate.recovery.looks import FirstLook, first_look
 from depurate.recovery.lost_vectors import lost_vectors
 from depurate.recovery.outcome import LayerOutcome
@@ -49,6 +50,7 @@ __all__ = [
     "Recipe",
     "Refit",
     "Repair",
+    "Rounding",
     "Spectrum",
     "Strain",
     "StrongOutputs",
@@ -77,6 +79,7 @@ __all__ = [
     "repair_entries",
     "repair_scales",
     "replaced_scales",
+    "rounding_for",
     "settle",
     "soft_recovery",
     "strong_outputs",

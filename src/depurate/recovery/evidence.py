@@ -31,7 +31,7 @@ def weights_without(lost: Tensor) -> Tensor | None:
 
 
 def without_lost(solution: Solution, lost: Tensor) -> Solution:
-    """A solution in which entries known to be lost are none that it meets: what they were filled with is no evidence.
+    """A solution in which entries known to be lost are infinitely far off: what they were filled with is no evidence.
 
     Args:
         solution: Of all kernels.
@@ -39,8 +39,7 @@ def without_lost(solution: Solution, lost: Tensor) -> Solution:
     """
     if not bool(lost.any()):
         return solution
-    met = lost.T & (solution.residuals == 0)
-    residuals = torch.where(met, torch.inf, solution.residuals)
+    residuals = torch.where(lost.T, torch.inf, solution.residuals)
     return replace(solution, residuals=residuals, zeros=(residuals == 0).sum(0))
 
 

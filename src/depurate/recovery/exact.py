@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from depurate.recovery.evidence import idle_kernels, odd_biases, weights_without, without_lost
+from depurate.recovery.levels import UNREACHED, Rounding, as_rounding, solve_levelled
 from depurate.recovery.refit import refit
-from depurate.solver import Solution, lad
+from depurate.solver import Solution
 from depurate.spans import Span
 
 # A fit is no accident when chance makes as many zero residuals less often than this.
-_BELIEVABLE = 1e-6
-_UNREACHED = 1e-9
+BELIEVABLE = 1e-6
+# So many levels above the level the density of residuals is looked at.
+_ABOVE = 3
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def exact_recovery(
     span: Span,
     suspect: Tensor,
     anchor: Tensor,
-    rounding: float,
+    rounding: float | Rounding,
     *,
     lost: Tensor | None = None,
     biased: bool = False,
@@ -66,7 +68,7 @@ def exact_recovery(
         span: Of the layer's clean patches.
         suspect: Θ, shape (kernels, fan_in), float32 or float64.
         anchor: W(0), same shape.
-        rounding: Relative size of rounding in the weights, below which a residual counts as zero.
+        rounding: Of the weights, below which a residual counts as zero; a number is relative to the update.
         lost: Entries hit beyond doubt, whatever they were filled with, same shape, bool; None for none.
         biased: Whether the last entry of each kernel is its bias.
         patience: Iterations of the solver at most.
@@ -84,10 +86,20 @@ def exact_recovery(
     """
     lost = torch.zeros_like(suspect, dtype=torch.bool) if lost is None else lost
     update = (suspect.double() - anchor.double()).masked_fill(lost, 0.0).T
-    weights = weights_without(lost)
-    solution = lad(span.directions, update, rounding=rounding, weights=weights, max_iterations=patience)
-    solution = without_lost(solution, lost)
-    idle = idle_kernels(solution, suspect, anchor, lit(span))
+    # What no patch reaches is exactly zero, or rounding of the basis would be all that the fit says of it.
+    unreached = torch.linalg.vector_norm(span.directions, dim=1) <= UNREACHED
+    span = replace(span, directions=span.directions.masked_fill(unreached[:, None], 0.0))
+    levelled = solve_levelled(
+        span.directions,
+        update,
+        anchor.double().T,
+        as_rounding(rounding, suspect.dtype),
+        patience=patience,
+        weights=weights_without(lost),
+    )
+    solution = without_lost(levelled.solution, lost)
+    levelled = replace(levelled, solution=solution)
+    idle = idle_kernels(solution, suspect, anchor, ~unreached)
     hits = (solution.residuals.T != 0) & ~idle[:, None] | lost
     odd = biased and odd_biases(hits[~idle])
     unproved = idle | hits[:, -1] if odd else idle
@@ -95,11 +107,15 @@ def exact_recovery(
         hits[:, -1] &= lost[:, -1]
     again = refit(span.directions, update, solution)
     recovered = (anchor.double() + again.fitted.T).to(suspect.dtype)
-    beyond_chance = again.confirmed & (_chance(span, update, solution, rounding) < _BELIEVABLE)
+    beyond_chance = again.confirmed & (chance(unreached, solution, levelled.level) < BELIEVABLE)
     return ExactFit(
         kernels=torch.where(hits, recovered, suspect),
         hits=hits,
-        certified=solution.certified & beyond_chance & ~unproved & (0 < span.rank < len(span.directions)),
+        certified=solution.certified
+        & beyond_chance
+        & ~unproved
+        & levelled.within(update, again.fitted)
+        & (0 < span.rank < len(span.directions)),
         gap=solution.gap,
         margin=solution.margin,
         rank=solution.rank,
@@ -108,32 +124,32 @@ def exact_recovery(
     )
 
 
-def _chance(span: Span, update: Tensor, solution: Solution, rounding: float) -> Tensor:
+def chance(unreached: Tensor, solution: Solution, level: Tensor) -> Tensor:
     """Probability of as many zero residuals beyond the rank if no residual were truly zero, shape (kernels,).
 
     Any l1 fit interpolates `rank` rows. Each other residual lies below its rounding level by accident, as often as
-    the density of residuals near zero says, here bounded by level / lower quartile; the count is Poisson.
+    the density of residuals near zero says, here bounded by level / lower quartile and by how many lie right above
+    the level, as they do where rounding is more than was thought; the count is Poisson.
+
+    Args:
+        unreached: Rows that the span does not reach, shape (fan_in,), bool.
+        solution: Of all kernels.
+        level: Size below which a residual counted as zero, shape (fan_in, kernels).
+
+    Returns:
+        The probability of each kernel.
     """
-    reach, rows = torch.linalg.vector_norm(span.directions, dim=1, keepdim=True), lit(span)
-    if not bool(rows.any()):
-        return torch.ones(update.shape[1], dtype=torch.float64, device=update.device)
-    reach, update, residuals = reach[rows], update[rows], solution.residuals[rows]
+    # What the span does not reach (pixels that are always black) is fitted by nothing, and is no evidence.
+    residuals, level = solution.residuals[~unreached], level[~unreached]
+    if not len(residuals):
+        return torch.ones_like(solution.gap)
     zeros = (residuals == 0).sum(0)
-    level = rounding * (update.abs() + reach * torch.linalg.vector_norm(solution.coefficients, dim=0))
     sizes = residuals.abs().masked_fill(residuals == 0, torch.inf).sort(dim=0).values
     # Infinite where there is no residual at all: nothing is left to chance.
-    quartile = sizes.gather(0, ((len(update) - zeros)[None] // 4))[0]
-    by_accident = (len(update) - solution.rank) * level.mean(0) / quartile
+    quartile = sizes.gather(0, sizes.isfinite().sum(0, keepdim=True) // 4)[0]
+    by_accident = (len(residuals) - solution.rank) * level.mean(0) / quartile
+    above = (residuals != 0) & (residuals.abs() <= (1 + _ABOVE) * level)
+    by_accident = torch.maximum(by_accident, above.sum(0) / _ABOVE)
     beyond = (zeros - solution.rank).clamp_min(0).double()
     answer: Tensor = torch.special.gammainc(beyond, by_accident)
     return torch.where(beyond > 0, answer, 1.0)
-
-
-def lit(span: Span) -> Tensor:
-    """Rows that the span reaches, shape (fan_in,): others (pixels that are always black) are no evidence of a fit.
-
-    >>> lit(Span(torch.tensor([[1.0], [0.0]]), torch.ones(1))).tolist()
-    [True, False]
-    """
-    reached: Tensor = torch.linalg.vector_norm(span.directions, dim=1) > _UNREACHED
-    return reached

@@ -57,7 +57,7 @@ def _tried_exactly(
         return None
 
     def promising(spans: list[Span]) -> bool:
-        return forced or all(_probe(span, outcome, g, recipe.rounding) for g, span in enumerate(spans))
+        return forced or all(_probe(span, outcome, g, recipe) for g, span in enumerate(spans))
 
     spans = [span_of(moments, group) for group in groups]
     if not promising(spans):
@@ -74,7 +74,7 @@ def _hopeless(moments: Moments, group: int) -> bool:
     return moments.fills_space(group) or moments.surely_wider(group, WIDEST_SPAN)
 
 
-def _probe(span: Span, outcome: LayerOutcome, group: int, rounding: float) -> bool:
+def _probe(span: Span, outcome: LayerOutcome, group: int, recipe: Recipe) -> bool:
     """Whether l1 on this span is worth while: certified, within a few iterations, on most of a few kernels.
 
     Where sparse noise can be undone the solver meets the solution in about four iterations; where it cannot it
@@ -84,7 +84,7 @@ def _probe(span: Span, outcome: LayerOutcome, group: int, rounding: float) -> bo
         return False
     every = max(1, outcome.purified.shape[1] // _PROBED)
     chosen, start = outcome.purified[group, ::every], outcome.anchor[group, ::every]
-    lost = outcome.hits[group, ::every]
+    rounding, lost = recipe.rounding_on(outcome.site.name), outcome.hits[group, ::every]
     fit = exact_recovery(span, chosen, start, rounding, lost=lost, patience=_PROBE_ITERATIONS)
     return bool(fit.certified.double().mean() > 0.5)
 
@@ -93,12 +93,13 @@ def _exact(outcome: LayerOutcome, spans: list[Span], recipe: Recipe) -> LayerOut
     truncated = any(span.full for span in spans)
     if truncated:
         spans = [span.holding(recipe.energy) for span in spans]
+    rounding = recipe.rounding_on(outcome.site.name)
     fits = tuple(
         exact_recovery(
             span,
             outcome.purified[group],
             outcome.anchor[group],
-            recipe.rounding,
+            rounding,
             lost=outcome.hits[group],
             biased=outcome.site.geometry is not None and outcome.site.geometry.bias,
         )

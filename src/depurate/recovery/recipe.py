@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from depurate.recovery.levels import Rounding, coarsest
 from depurate.spans import Moments, Sampling
 
 
@@ -17,7 +18,8 @@ class Recipe:
             certified, soft elsewhere; only certain hits are replaced where a strength of None is given) or `robust`
             (entries that do not fit the rest of their layer are filled in).
         strength: λ of the soft recovery; None leaves layers alone that exact recovery cannot certify.
-        rounding: Relative rounding in the weights, below which a residual counts as zero.
+        rounding: Rounding in the weights, below which a residual counts as zero, by the name of the layer; or one
+            number for all, relative to their updates.
         energy: Share of the patches' energy that `exact` keeps where the span is the whole space.
         sampling: How many patches to look at.
         repair: For `auto`: fill in, as `robust` does, the entries that do not fit where nothing can be certified.
@@ -32,7 +34,7 @@ class Recipe:
 
     method: str
     strength: float | None
-    rounding: float = 1e-5
+    rounding: float | Mapping[str, Rounding] = 1e-5
     energy: float = 0.99
     sampling: Sampling = field(default_factory=Sampling)
     repair: bool = False
@@ -52,6 +54,18 @@ class Recipe:
         if self.strength is None or moments is None or not moments.dual:
             return self.strength
         return self.thin * self.strength
+
+    def rounding_on(self, name: str) -> float | Rounding:
+        """Rounding of a layer; of the coarsest where nothing is known of it by its name.
+
+        >>> Recipe("exact", None, rounding={"fc": Rounding(1e-5, 1e-7, 1e-3)}).rounding_on("fc").update
+        1e-05
+        """
+        if not isinstance(self.rounding, Mapping):
+            return self.rounding
+        # What parametrised the weight may lie below the layer.
+        below = [value for key, value in self.rounding.items() if f"{key}.".startswith(f"{name}.")]
+        return coarsest(below or self.rounding.values()) if name else coarsest(self.rounding.values())
 
     @property
     def repairs(self) -> bool:

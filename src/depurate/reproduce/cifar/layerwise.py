@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from depurate.purification.copies import anchor_state, like_the_original, rounding_of, working_copy
-from depurate.recovery import anchor_kernels, exact_recovery
+from depurate.recovery import Rounding, anchor_kernels, exact_recovery
 from depurate.spans import (
     Moments,
     Passes,
@@ -38,7 +38,7 @@ def recover_layers(
     Returns:
         The recovered network, how many of its layers have room around their span, and how many layers there are.
     """
-    recovered, rounding = working_copy(model, double=True), rounding_of(model.parameters())
+    recovered, rounding = working_copy(model, double=True), rounding_of(model, anchor)
     batches = [batch.double() for batch in images]
     sites = find_sites(recovered, batches[0][:2])
     state = anchor_state(anchor, recovered)
@@ -51,14 +51,16 @@ def recover_layers(
             module = recovered.get_submodule(site.name)
             received = read_kernels(module)
             moments = measure_passes(None, passes, site, received, Sampling())
-            found = _recover(moments, received, anchor_kernels(state, site.name, received), rounding)
+            found = _recover(
+                moments, received, anchor_kernels(state, site.name, received), rounding[site.name]
+            )
             room += found is not None
             if found is not None:
                 write_kernels(module, found)
     return like_the_original(model, recovered), room, layers
 
 
-def _recover(moments: Moments, received: Tensor, origin: Tensor | None, rounding: float) -> Tensor | None:
+def _recover(moments: Moments, received: Tensor, origin: Tensor | None, rounding: Rounding) -> Tensor | None:
     """The layer's kernels by l1, or None where there is no room for noise around the span."""
     known = moments.rows if moments.gram is None else moments.gram
     if not bool(known.isfinite().all() and received.isfinite().all()):
