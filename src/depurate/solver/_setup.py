@@ -116,11 +116,13 @@ def check(design: Tensor, targets: Tensor, options: Options) -> None:
 
 
 def check_tensor(value: object, name: str) -> None:
-    """Raise InputError for anything but a dense tensor."""
+    """Raise InputError for anything but a dense tensor of real numbers."""
     if not isinstance(value, Tensor):
         raise InputError(f"{name}: {type(value).__name__}; expected a torch.Tensor, as torch.as_tensor gives")
     if value.layout != torch.strided:
         raise InputError(f"{name}: {value.layout}; expected a dense tensor")
+    if value.is_complex():
+        raise InputError(f"{name}: {value.dtype}; expected real numbers")
 
 
 def _check_values(tensor: Tensor, name: str, design: Tensor) -> None:
