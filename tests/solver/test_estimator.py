@@ -4,6 +4,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import QuantileRegressor
 from sklearn.utils.estimator_checks import check_estimator
 
+from depurate.errors import InputError
 from depurate.solver.estimator import MultiTargetLAD
 
 
@@ -44,3 +45,15 @@ def test_what_is_not_solved_is_warned_of():
     rng = np.random.default_rng(2)
     with pytest.warns(ConvergenceWarning, match="2 of 2 targets are inexact"):
         MultiTargetLAD(max_iterations=1).fit(rng.standard_normal((50, 4)), rng.standard_normal((50, 2)))
+
+
+@pytest.mark.parametrize("weight", [1j * np.ones(6), ["a"] * 6, 1j])
+def test_weights_that_are_no_real_numbers_are_named(weight):
+    with pytest.raises(InputError, match=r"^sample_weight: expected real numbers"):
+        MultiTargetLAD().fit(np.arange(6.0)[:, None], np.arange(6.0), sample_weight=weight)
+
+
+@pytest.mark.parametrize("name", ["quantile", "huber", "ridge"])
+def test_parameters_that_are_no_numbers_are_named(name):
+    with pytest.raises(InputError, match=f"^{name}: 'a'"):
+        MultiTargetLAD(**{name: "a"}).fit(np.arange(6.0)[:, None], np.arange(6.0))

@@ -245,6 +245,48 @@ def test_bad_numbers_and_arrays_are_named(options, message):
         lad(torch.ones(2, 1), torch.ones(2), **options)
 
 
+@pytest.mark.parametrize("name", ["quantile", "huber", "ridge", "tolerance"])
+@pytest.mark.parametrize(
+    "value", ["a", [0.5], torch.tensor([0.5, 0.5]), np.array([0.5, 0.5]), 0.5j, torch.tensor(0.5j), 10**400]
+)
+def test_what_is_no_real_number_is_named(name, value):
+    with pytest.raises(InputError, match=f"^{name}: "):
+        lad(torch.ones(2, 1), torch.ones(2), **{name: value})
+
+
+@pytest.mark.parametrize("name", ["quantile", "huber", "ridge"])
+def test_none_is_no_number(name):
+    with pytest.raises(InputError, match=f"^{name}: None; expected one real number"):
+        lad(torch.ones(2, 1), torch.ones(2), **{name: None})
+
+
+@pytest.mark.parametrize("name", ["quantile", "huber", "ridge", "tolerance", "rounding"])
+@pytest.mark.parametrize("kind", [torch.tensor, np.float32, np.float64, np.array])
+def test_numbers_come_in_any_type(name, kind):
+    design, _, y = sparse_noise(30, 4, 2, 0.5)
+    usual, found = lad(design, y, **{name: 0.25}), lad(design, y, **{name: kind(0.25)})
+    assert torch.equal(found.coefficients, usual.coefficients)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"extra": torch.ones(2, 1, 1) * 1j}, r"^extra: torch\.complex64; expected real numbers"),
+        ({"weights": torch.ones(2) * 1j}, r"^weights: torch\.complex64"),
+        ({"start": torch.ones(1) * 1j}, r"^start: torch\.complex64"),
+        ({"rounding": "a"}, "^rounding: 'a'; expected real numbers"),
+        ({"rounding": 1j}, "^rounding: 1j"),
+        ({"rounding": torch.tensor(1j)}, r"^rounding: torch\.complex64"),
+        ({"rounding": np.array([1j])}, "^rounding: array"),
+        ({"method": ["auto"]}, r"^method: \['auto'\]; expected auto or one of"),
+        ({"progress": 3}, "^progress: int; expected a function"),
+    ],
+)
+def test_wrong_types_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        lad(torch.ones(2, 1), torch.ones(2), **options)
+
+
 @pytest.mark.parametrize(
     ("design", "target", "dtype"),
     [

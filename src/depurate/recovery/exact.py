@@ -147,7 +147,8 @@ def chance(unreached: Tensor, solution: Solution, level: Tensor) -> Tensor:
     sizes = residuals.abs().masked_fill(residuals == 0, torch.inf).sort(dim=0).values
     # Infinite where there is no residual at all: nothing is left to chance.
     quartile = sizes.gather(0, sizes.isfinite().sum(0, keepdim=True) // 4)[0]
-    by_accident = (len(residuals) - solution.rank) * level.mean(0) / quartile
+    # A huge entry has a level as huge, and can be zero by accident but once.
+    by_accident = (len(residuals) - solution.rank) * (level / quartile).clamp_max(1).mean(0)
     above = (residuals != 0) & (residuals.abs() <= (1 + _ABOVE) * level)
     by_accident = torch.maximum(by_accident, above.sum(0) / _ABOVE)
     beyond = (zeros - solution.rank).clamp_min(0).double()

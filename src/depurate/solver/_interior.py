@@ -24,6 +24,8 @@ _NEAR = 1e-4
 # A problem whose vertex is not found yet goes on below the tolerance by this factor: one huge residual can
 # make the relative gap tiny while the other rows are still far from settled.
 _BEYOND = 1e-4
+# A common step goes at least so far: where Bᵀz = Rc does not hold yet, the products may have to grow first.
+_SHORTEST = 0.3
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,7 @@ def interior_step(problem: Problem, point: Iterate, normal: Normal) -> Iterate:
     high = target - point.above * over + above * dual
     low = target - point.below * under - below * dual
     step, dual, above, below = direction(high, low)
-    grow, move = (STEP * length for length in step_lengths(point, over, under, dual, above, below))
-    grow, move = grow.clamp_max(1.0), move.clamp_max(1.0)
+    grow, move = _lengths(problem, point, over, under, dual, above, below)
     return Iterate(
         point.coefficients + grow * step,
         point.dual + move * dual,
@@ -105,6 +106,33 @@ def step_lengths(
     shrink = torch.maximum(-above / point.above, -below / point.below).amax(1, keepdim=True)
     press = torch.maximum(dual / over, -dual / under).amax(1, keepdim=True)
     return 1 / shrink.clamp_min(STEP), 1 / press.clamp_min(STEP)
+
+
+def _lengths(
+    problem: Problem, point: Iterate, over: Tensor, under: Tensor, dual: Tensor, above: Tensor, below: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Choose the lengths of a step, 0.9995 of the longest ones and at most 1.
+
+    Smoothing and a ridge tie multipliers and z together: with the longest step for each they can bounce from one bound
+    of the box to the other for ever. There one length for both, at which the products that are to vanish have the least
+    sum (a quadratic in the length), is taken instead where it leaves a smaller one.
+    """
+    grow, move = step_lengths(point, over, under, dual, above, below)
+    grow, move = (STEP * grow).clamp_max(1.0), (STEP * move).clamp_max(1.0)
+    if problem.linear:
+        return grow, move
+
+    def products(grow: Tensor, move: Tensor) -> Tensor:
+        high = (point.above + grow * above) * (over - move * dual)
+        return (high + (point.below + grow * below) * (under + move * dual)).sum(1, keepdim=True)
+
+    slope = (above * over - point.above * dual + below * under + point.below * dual).sum(1, keepdim=True)
+    curve = 2 * ((below - above) * dual).sum(1, keepdim=True)
+    least = torch.where((curve > 0) & (slope < 0), -slope / curve, torch.inf)
+    longest = torch.minimum(grow, move)
+    common = torch.minimum(longest, torch.maximum(least, _SHORTEST * longest))
+    better = products(grow, move) <= products(common, common)
+    return torch.where(better, grow, common), torch.where(better, move, common)
 
 
 def zero_rows(problem: Problem, point: Iterate) -> Tensor:

@@ -12,8 +12,9 @@ from torch import Tensor
 from depurate.errors import InputError
 from depurate.solver._assemble import assemble
 from depurate.solver._clipped import solve_clipped
+from depurate.solver._numbers import real_number
 from depurate.solver._rescaled import solve_rescaled
-from depurate.solver._setup import ROUNDING, TOLERANCE, Options, check, set_up
+from depurate.solver._setup import ROUNDING, TOLERANCE, Options, check, check_tensor, set_up
 from depurate.solver._solution import Solution, Status
 from depurate.solver._solve import METHODS, reweigh, solve, weighted
 from depurate.solver._start import check_start, read_start
@@ -86,10 +87,18 @@ def lad(
     '3.000000000000 certified'
     """
     started = time.perf_counter()
-    options = Options(quantile, weights, huber, ridge, extra)
+    options = Options(
+        real_number(quantile, "quantile"),
+        weights,
+        real_number(huber, "huber"),
+        real_number(ridge, "ridge"),
+        extra,
+    )
     check(design, targets, options)
     _check_method(method, options, reweight, start is not None)
-    tolerance = TOLERANCE[design.dtype] if tolerance is None else tolerance
+    if progress is not None and not callable(progress):
+        raise InputError(f"progress: {type(progress).__name__}; expected a function of two numbers")
+    tolerance = TOLERANCE[design.dtype] if tolerance is None else real_number(tolerance, "tolerance")
     _check_numbers(tolerance, max_iterations, reweight)
     flat = targets.ndim == 1
     job = Job(
@@ -127,8 +136,16 @@ def _levels(rounding: float | Tensor | None, design: Tensor, targets: Tensor) ->
     """Bring `rounding` to shape (1, 1) or (p, 1)."""
     if rounding is None:
         rounding = ROUNDING[design.dtype]
-    levels = torch.as_tensor(rounding, dtype=torch.float64, device=design.device)
+    if isinstance(rounding, Tensor):
+        check_tensor(rounding, "rounding")
     count = 1 if targets.ndim == 1 else targets.shape[1]
+    try:
+        # Asked for float64, torch would drop imaginary parts with no more than a warning.
+        if torch.as_tensor(rounding).is_complex():
+            raise TypeError
+        levels = torch.as_tensor(rounding, dtype=torch.float64, device=design.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"rounding: {rounding!r}; expected real numbers, one or shape ({count},)") from None
     if levels.shape not in ((), (count,)):
         raise InputError(f"rounding: shape {tuple(levels.shape)}; expected a number or shape ({count},)")
     if not bool(((levels >= 0) & levels.isfinite()).all()):
@@ -137,7 +154,7 @@ def _levels(rounding: float | Tensor | None, design: Tensor, targets: Tensor) ->
 
 
 def _check_method(method: str, options: Options, reweight: int, started: bool) -> None:
-    if method != "auto" and method not in METHODS:
+    if not isinstance(method, str) or (method != "auto" and method not in METHODS):
         raise InputError(f"method: {method!r}; expected auto or one of {', '.join(METHODS)}")
     plain = not (options.huber or options.ridge)
     if method in ("trimming", "descent", "complement") and (not plain or options.extra is not None):

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from depurate.errors import InputError
-from depurate.solver._basis import Basis, orthonormal_basis, singular_basis
+from depurate.solver._basis import Basis, orthonormal_basis
 from depurate.solver._masks import largest
+from depurate.solver._penalised import penalised_basis
 from depurate.solver._problem import Problem
 
 # Relative rounding error assumed in the data, and the gap asked for, by precision.
@@ -116,11 +117,13 @@ def check(design: Tensor, targets: Tensor, options: Options) -> None:
 
 
 def check_tensor(value: object, name: str) -> None:
-    """Raise InputError for anything but a dense tensor."""
+    """Raise InputError for anything but a dense tensor of real numbers."""
     if not isinstance(value, Tensor):
         raise InputError(f"{name}: {type(value).__name__}; expected a torch.Tensor, as torch.as_tensor gives")
     if value.layout != torch.strided:
         raise InputError(f"{name}: {value.layout}; expected a dense tensor")
+    if value.is_complex():
+        raise InputError(f"{name}: {value.dtype}; expected real numbers")
 
 
 def _check_values(tensor: Tensor, name: str, design: Tensor) -> None:
@@ -138,7 +141,7 @@ def _check_values(tensor: Tensor, name: str, design: Tensor) -> None:
 def set_up(design: Tensor, targets: Tensor, options: Options, rounding: Tensor) -> Setup:
     """Build the scaled problem for checked arguments, in float64."""
     matrix = design.detach().to(torch.float64)
-    basis = singular_basis(matrix) if options.ridge else orthonormal_basis(matrix)
+    basis = penalised_basis(matrix) if options.ridge else orthonormal_basis(matrix)
     size, inverse = _powers(largest(targets.detach().T).to(torch.float64)[:, None])
     rows = matrix.new_empty(targets.shape[1], targets.shape[0])
     torch.mul(targets.detach().T, inverse, out=rows)
@@ -183,14 +186,14 @@ def least_weighted(weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ridge(basis: Basis, strength: Tensor, ridge: float) -> Tensor:
-    """Give the diagonal of R, shape (p, k): in the singular basis ‖u‖² = Σ c²/σ²."""
+    """Give the diagonal of R, shape (p, k): in the penalised basis ‖u‖² = Σ c_i² ‖back_i‖²."""
     inverse = torch.linalg.vector_norm(basis.back, dim=1)
     diagonal: Tensor = (strength * inverse * inverse).clamp_min(_LEAST_RIDGE)
-    if bool((diagonal > _MOST_RIDGE).any()):
+    if basis.rank and bool((diagonal > _MOST_RIDGE).all(1).any()):
         raise InputError(
             f"ridge: {ridge} times target over squared design passes {_MOST_RIDGE:.0e}; scale the design's columns up"
         )
-    return diagonal
+    return diagonal.clamp_max(_MOST_RIDGE)
 
 
 def _powers(peak: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,7 +80,7 @@ class MultiTargetLAD(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: 
         design = np.column_stack([rows, np.ones(len(rows))]) if self.fit_intercept else rows
         weights = None
         if sample_weight is not None:
-            share = np.array(sample_weight, dtype=np.float64)
+            share = _real(sample_weight)
             share = np.full(len(rows), share) if share.ndim == 0 else share
             if share.shape != (len(rows),):
                 raise InputError(f"sample_weight: shape {share.shape}; expected ({len(rows)},)")
@@ -114,3 +114,14 @@ class MultiTargetLAD(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: 
         rows: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
         predicted: NDArray[np.float64] = rows @ self.coef_.T + self.intercept_
         return predicted
+
+
+def _real(sample_weight: ArrayLike) -> NDArray[np.float64]:
+    """Bring weights to float64; imaginary parts are refused, where numpy drops them with a warning."""
+    try:
+        share = np.asarray(sample_weight)
+        if share.dtype.kind != "c":
+            return np.array(share, dtype=np.float64)
+    except (TypeError, ValueError):
+        pass
+    raise InputError("sample_weight: expected real numbers")
