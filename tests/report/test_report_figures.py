@@ -74,9 +74,15 @@ def test_spectrum_words_hold_the_numbers() -> None:
 
 
 def test_long_spectrum_counts_directions_not_bins() -> None:
-    flat = Spectrum((1 / 512,) * 512, (1 / 512,) * 512, (1 / 512,) * 512)
+    flat = Spectrum((1 / 512,) * 512, (1 / 512,) * 512, (1 / 512,) * 512, 2048)
     (panel,) = spectra([layer(fan_in=2048, spectrum=flat)]).panels
     assert "the first 1,024 of 2,048 directions hold 50.0" in panel.words
+
+
+def test_spectrum_of_a_rank_below_the_fan_in_counts_the_rank() -> None:
+    flat = Spectrum((1 / 395,) * 395, (1 / 395,) * 395, (1 / 395,) * 395, 790)
+    (panel,) = spectra([layer(fan_in=801, rank=790, spectrum=flat)]).panels
+    assert "the first 396 of 801 directions hold 50.1" in panel.words
 
 
 def test_histogram_words_hold_the_numbers() -> None:
