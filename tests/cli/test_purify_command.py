@@ -93,6 +93,39 @@ def test_a_folder_of_pictures_and_normalisation(work):
     assert "1 image was unreadable and skipped, first broken.png" in " ".join(done.stdout.split())
 
 
+@pytest.mark.parametrize("colour", [True, False])
+def test_coloured_pictures_stay_coloured_where_a_convolution_of_one_channel_is_registered_first(work, colour):
+    (work.folder / "attentive.py").write_text(
+        "from torch import nn\n\n"
+        "class Attentive(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.places, self.stem = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(3, 4, 3)\n"
+        "        self.head = nn.Linear(144, 3)\n"
+        "    def forward(self, x):\n"
+        "        return self.head(self.stem(x * self.places(x.mean(1, keepdim=True))).flatten(1))\n"
+    )
+    scope: dict = {}
+    exec((work.folder / "attentive.py").read_text(), scope)
+    torch.save(scope["Attentive"]().state_dict(), work.folder / "attentive.pt")
+    (work.folder / "pictures").mkdir()
+    shape = (55, 8, 8, 3) if colour else (55, 8, 8)
+    for index, pixels in enumerate(np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)):
+        Image.fromarray(pixels).save(work.folder / "pictures" / f"{index}.png")
+    asked = (
+        "--arch",
+        "attentive.py:Attentive",
+        "--images",
+        "pictures",
+        "--method",
+        "soft",
+        "--strength",
+        "0.1",
+    )
+    done = work.run("purify", "attentive.pt", *asked)
+    assert done.returncode == 0, done.stderr
+
+
 def test_damaged_memory_is_repaired_and_the_rest_kept_bit_for_bit(work):
     state = load_file(work.folder / "suspect.safetensors")
     clean = {key: value.clone() for key, value in state.items()}

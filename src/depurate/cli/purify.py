@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from depurate.checkpoints import (
     Checkpoint,
+    Images,
     check_output,
     is_array,
     load_architecture,
@@ -25,6 +26,7 @@ from depurate.checkpoints import (
     read_images,
 )
 from depurate.checkpoints.quoting import quote
+from depurate.cli.channels import channels_for
 from depurate.cli.console import print_summary, progress_bars
 from depurate.cli.outputs import check_free
 from depurate.devices import device_named
@@ -33,6 +35,9 @@ from depurate.purification import PurifyResult, purify, rounding_of
 from depurate.recovery import Guarantee
 from depurate.report.formats import plural
 from depurate.text_files import write_text
+
+# Images shown to a network to learn how many channels it takes: several, as one may be unreadable.
+_TRIED = 8
 
 
 @dataclass(frozen=True)
@@ -151,18 +156,20 @@ def _check_outputs(target: Path, outputs: Outputs, suspect: Checkpoint, settings
 
 
 def _images(settings: Settings, model: nn.Module) -> tuple[Tensor, str, tuple[str, ...]]:
-    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-    # Pictures are grey or coloured; an array may hold whatever the network takes.
-    known = first is not None and (first.in_channels in (1, 3) or is_array(settings.images))
-    images = read_images(
-        settings.images,
-        data_root=settings.data_root,
-        limit=settings.limit,
-        size=settings.size,
-        channels=first.in_channels if first is not None and known else None,
-        normalize=settings.normalize,
-        seed=settings.seed,
-    )
+    def read(channels: int | None, limit: int, normalize: str | None) -> Images:
+        return read_images(
+            settings.images,
+            data_root=settings.data_root,
+            limit=limit,
+            size=settings.size,
+            channels=channels,
+            normalize=normalize,
+            seed=settings.seed,
+        )
+
+    pictures = not is_array(settings.images)
+    channels = channels_for(model, lambda some: read(some, _TRIED, None).tensor, pictures=pictures)
+    images = read(channels, settings.limit, settings.normalize)
     return images.tensor, images.source, tuple(str(entry) for entry in images.skipped)
 
 
