@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from depurate import Guarantee, InputError, purify
 
@@ -171,7 +172,33 @@ def test_computed_weights_are_copied_and_left_alone():
     torch.nn.utils.weight_norm(net[0])
     record = purify(net, pictures(), method="soft", strength=0.1).record
     assert [layer.name for layer in record.layers] == ["3"]
-    assert {"0.weight_g", "0.weight_v"} <= set(record.untouched)
+    kept = {"0.weight_g", "0.weight_v", "0.bias"}
+    assert set(record.untouched) == kept
+    sizes = {name: value.numel() for name, value in net.named_parameters()}
+    assert record.untouched_entries == sum(sizes[name] for name in kept)
+    assert record.entries == sum(sizes.values())
+    assert any(
+        "(0) is parametrised" in said and "remove_weight_norm(layer)" in said for said in record.warnings
+    )
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("wrap", "cure"),
+    [
+        (nn.utils.parametrizations.weight_norm, "parametrize.remove_parametrizations(layer, 'weight')"),
+        (nn.utils.weight_norm, "torch.nn.utils.remove_weight_norm(layer)"),
+        (nn.utils.spectral_norm, "torch.nn.utils.remove_spectral_norm(layer)"),
+        (lambda layer: prune.random_unstructured(layer, "weight", 0.5), "prune.remove(layer, 'weight')"),
+    ],
+)
+def test_where_all_layers_are_parametrised_the_error_says_what_makes_them_plain(wrap, cure):
+    net = plain()
+    for layer in (net[0], net[3]):
+        wrap(layer)
+    with pytest.raises(InputError, match="no plain convolution or dense layer") as raised:
+        purify(net, pictures(), method="soft", strength=0.1)
+    assert cure in str(raised.value) and "2 layers (0, 3) are parametrised" in str(raised.value)
 
 
 class Contrasted(nn.Module):

@@ -15,7 +15,7 @@ from depurate.analysis import TensorFinding
 from depurate.checkpoints.quoting import quote
 from depurate.purification import Progress as Report
 from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord
-from depurate.report.counting import has_kernels
+from depurate.report.counting import has_kernels, uncovered_share
 from depurate.report.formats import plural
 
 _ROWS = 30
@@ -113,7 +113,8 @@ def print_summary(console: Console, record: PurifyRecord) -> None:
     if record.untouched:
         console.print(
             Text(
-                f"not covered by any recovery: {plural(len(record.untouched), 'parameter')} (--report names them)"
+                f"not covered by any recovery: {plural(len(record.untouched), 'parameter')}{uncovered_share(record)} "
+                "(--report names them)"
             )
         )
     for warning in record.warnings:

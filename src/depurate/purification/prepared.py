@@ -15,7 +15,7 @@ from depurate.purification.images import FEWEST, Benign, gather
 from depurate.purification.plain import Guess, mend_plain, reached_after
 from depurate.purification.quick import coarsely, laid_out
 from depurate.recovery import mend_contradicted
-from depurate.spans import Site, find_sites
+from depurate.spans import Site, find_sites, parametrised_layers, told_parametrised
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Prepared:
         guesses: What was put into parameters and buffers outside these layers, in place of damage.
         guessed: Layers that may be shown what guesses make, or statistics estimated anew.
         damaged: Whether entries were found that no training produces.
-        said: What the user must know of the images.
+        said: What the user must know of the images and of layers left alone.
         mended: Running statistics that the images contradict and that were estimated anew, by layer.
     """
 
@@ -72,8 +72,11 @@ def prepare(
     few = benign.images[:2]
     sites = find_sites(working, few)
     if not any(site.geometry for site in sites):
+        computed = parametrised_layers(working)
+        said = told_parametrised(computed) if computed else "nothing to recover"
+        plain = "plain " if computed else ""
         raise InputError(
-            "the network has no convolution or dense layer that these images reach: nothing to recover"
+            f"the network has no {plain}convolution or dense layer that these images reach: {said}"
         )
     if bool((benign.images == benign.images[:1]).all()):
         raise InputError(f"images: all {len(benign.images)} are the same picture; different ones are needed")
@@ -82,6 +85,8 @@ def prepare(
     guesses = mend_plain(working, sites, origin, damaged=damaged)
     damaged = damaged or bool(guesses)
     benign, said = _answered(working, benign, damaged=damaged)
+    computed = parametrised_layers(working)
+    said += (f"{told_parametrised(computed)}; here they were left as they are",) if computed else ()
     # Where there is other damage the walk sees to statistics, too.
     mended = {} if damaged or method != "auto" else mend_contradicted(working, sites, benign.to_try())
     guessed = reached_after(working, few, {*(guess.module for guess in guesses), *mended}, sites)

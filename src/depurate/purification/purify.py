@@ -123,6 +123,8 @@ def purify(
     layers = after_repair(done.layers, repaired, ready.working, done.purified)
     layers = with_mended(layers, ready.mended, unwrapped(model), done.purified)
     guessed = _by_name(replaced)
+    untouched = uncovered(unwrapped(model), done.purified, ready.sites)
+    sizes = {name: parameter.numel() for name, parameter in unwrapped(model).named_parameters()}
     record = PurifyRecord(
         method=method,
         guarantee=_weakest(layers, guessed),
@@ -131,7 +133,9 @@ def purify(
         layers=layers,
         agreement=_agreement(plan),
         trials=plan.trials,
-        untouched=uncovered(unwrapped(model), done.purified, ready.sites),
+        untouched=untouched,
+        untouched_entries=sum(sizes[name] for name in untouched),
+        entries=sum(sizes.values()),
         guessed=guessed,
         # A search that could not be made is told of once, also where a repaired network was to be searched again.
         warnings=tuple(

@@ -243,6 +243,8 @@ class PurifyRecord:
         seconds: Wall time of the whole.
         search: What the search for triggers saw, or None where none was made.
         strength: λ that was asked for, or None where it was to be chosen.
+        untouched_entries: Numbers in the parameters that no recovery covers.
+        entries: Numbers in all parameters of the network.
     """
 
     method: str
@@ -259,6 +261,8 @@ class PurifyRecord:
     seconds: float = 0.0
     search: TriggerSearch | None = None
     strength: float | None = None
+    untouched_entries: int = 0
+    entries: int = 0
 
     @property
     def repaired_first(self) -> bool:

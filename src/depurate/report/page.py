@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from depurate.errors import InputError
 from depurate.recovery.records import Guarantee, PurifyRecord
-from depurate.report.counting import hit_share, hits
+from depurate.report.counting import hit_share, hits, uncovered_share
 from depurate.report.figures import agreement, noise_per_layer, residual_histograms, spectra, trigger_sizes
 from depurate.report.formats import count, duration, legible, percent, plural, scientific
 from depurate.report.summary import key_numbers
@@ -117,6 +117,7 @@ def _environment() -> Environment:
         "plural": plural,
         "scientific": scientific,
         "supported": supported,
+        "uncovered_share": uncovered_share,
         "svg": lambda panel: Markup(panel.svg),
     }
     return environment
