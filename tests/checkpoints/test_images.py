@@ -90,6 +90,7 @@ def test_no_more_than_the_limit_is_decoded(tmp_path: Path, monkeypatch: pytest.M
     assert torch.equal(first.tensor, again.tensor)
     assert not torch.equal(first.tensor, other.tensor)
     assert first.source.endswith("4 of 15 images, chosen with seed 0")
+    assert torch.equal(read_images(spec, limit=15, seed=1).tensor, read_images(spec).tensor)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp", "tiff"])

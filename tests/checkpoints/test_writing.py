@@ -20,7 +20,7 @@ from depurate.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from depurate.checkpoints import writing as writing_module
+from depurate.checkpoints import storing as storing_module
 from depurate.errors import InputError
 
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -133,6 +133,18 @@ def test_provenance_is_in_the_metadata(tmp_path: Path) -> None:
     assert (notes["author"], notes["method"], notes["format"]) == ("stranger", "soft", "pt")
 
 
+def test_equal_results_are_equal_bytes_whatever_the_notes_hold(tmp_path: Path) -> None:
+    notes = {f"note {i}": 'é"\\\n\t\x07\x1f\x7f 漢' * i for i in range(20)}
+    suspect = suspect_in(tmp_path, {"w": torch.ones(2), "é": torch.zeros(3)})
+    for name in ("one.safetensors", "other.safetensors"):
+        write_checkpoint(tmp_path / name, suspect.state, like=suspect, metadata=notes)
+        notes = dict(reversed(notes.items()))
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "other.safetensors").read_bytes()
+    pure = read_checkpoint(tmp_path / "one.safetensors")
+    assert notes.items() <= pure.metadata.items()
+    assert torch.equal(pure.state["é"], torch.zeros(3)) and torch.equal(pure.state["w"], torch.ones(2))
+
+
 def same_name(folder: Path) -> Path:
     return folder / "suspect.safetensors"
 
@@ -237,7 +249,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(
         path.write_bytes(b"half of it")
         raise broken
 
-    monkeypatch.setattr(writing_module, "save_file", fail)
+    monkeypatch.setattr(storing_module, "save_file", fail)
     with pytest.raises((InputError, KeyboardInterrupt)) as caught:
         write_checkpoint(tmp_path / "pure.safetensors", suspect.state, like=suspect, metadata={})
     if isinstance(broken, OSError):

@@ -73,10 +73,10 @@ def prepare(
     sites = find_sites(working, few)
     if not any(site.geometry for site in sites):
         computed = parametrised_layers(working)
-        said = told_parametrised(computed) if computed else "nothing to recover"
+        why = told_parametrised(computed) if computed else "nothing to recover"
         plain = "plain " if computed else ""
         raise InputError(
-            f"the network has no {plain}convolution or dense layer that these images reach: {said}"
+            f"the network has no {plain}convolution or dense layer that these images reach: {why}"
         )
     if bool((benign.images == benign.images[:1]).all()):
         raise InputError(f"images: all {len(benign.images)} are the same picture; different ones are needed")
