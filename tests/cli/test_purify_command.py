@@ -45,6 +45,19 @@ def test_purify_writes_checkpoint_report_and_json(work):
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
 
 
+def test_which_of_several_state_dicts_was_taken_is_told(work):
+    state = load_file(work.folder / "suspect.safetensors")
+    torch.save({"model": state, "model_ema": state}, work.folder / "both.pt")
+    asked = ("--strength", "0.1", "--method", "soft", "--report", "r.html", "--json", "r.json")
+    done = work.purify(*asked, suspect="both.pt")
+    assert done.returncode == 0, done.stderr
+    assert "both.pt: read model (left out: model_ema)" in done.stdout
+    assert "model (left out: model_ema)" in (work.folder / "r.html").read_text()
+    source = json.loads((work.folder / "r.json").read_text())["source"]
+    assert source["suspect's entry"] == "model (left out: model_ema)"
+    assert len(source["suspect sha256"]) == 64 and source["command"].startswith("depurate purify")
+
+
 def test_a_device_that_is_not_there_is_named_before_anything_is_read(work):
     done = work.purify("--out", "pure.safetensors", "--device", "abacus")
     assert done.returncode == 2 and done.stderr == "depurate: device 'abacus': expected cpu, cuda or cuda:N\n"

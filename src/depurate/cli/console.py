@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from depurate.analysis import TensorFinding
+from depurate.checkpoints import Checkpoint
 from depurate.checkpoints.quoting import quote
 from depurate.purification import Progress as Report
 from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord
@@ -98,6 +99,12 @@ def finding_table(findings: Sequence[TensorFinding]) -> Table:
             Text(finding.finding, style="" if finding.finding == "nothing seen" else "yellow"),
         )
     return table
+
+
+def print_choice(console: Console, read: Checkpoint | None) -> None:
+    """Say which of several state dicts in a file was taken; nothing where there was one."""
+    if read is not None and read.left_out:
+        console.print(Text(f"{read.path}: read {read.entry}"))
 
 
 def print_summary(console: Console, record: PurifyRecord) -> None:

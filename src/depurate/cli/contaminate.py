@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from depurate.checkpoints import Checkpoint, check_output, read_checkpoint, write_checkpoint
+from depurate.cli.console import print_choice
 from depurate.cli.outputs import check_free
 from depurate.contamination import parse_noise
 from depurate.errors import InputError
@@ -57,7 +58,9 @@ def run_contaminate(asked: Contamination) -> None:
         write_checkpoint(asked.mask, found.mask, like=like, metadata=notes)
     hits = sum(int(mask.sum()) for mask in found.mask.values())
     entries = sum(mask.numel() for mask in found.mask.values())
-    Console().print(
+    console = Console()
+    print_choice(console, clean)
+    console.print(
         Text(
             f"{noise.spec}: {hits:,} of {entries:,} entries hit in {len(found.mask)} tensors, written to {asked.out}"
         )

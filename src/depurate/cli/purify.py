@@ -27,7 +27,7 @@ from depurate.checkpoints import (
 )
 from depurate.checkpoints.quoting import quote
 from depurate.cli.channels import channels_for
-from depurate.cli.console import print_summary, progress_bars
+from depurate.cli.console import print_choice, print_summary, progress_bars
 from depurate.cli.outputs import check_free
 from depurate.devices import device_named
 from depurate.errors import InputError
@@ -113,6 +113,8 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
         result = replace(result, record=told_of)
     _write(result, target, outputs, suspect, _provenance(settings, suspect, anchor, source))
     console = Console()
+    for read in (suspect, anchor):
+        print_choice(console, read)
     print_summary(console, result.record)
     written = [path for path in (target, outputs.report, outputs.json) if path is not None]
     console.print(Text(f"written: {', '.join(map(str, written))} ({result.record.seconds:.1f} s)"))
@@ -182,7 +184,7 @@ def _write(
         if outputs.report is not None:
             result.write_report(outputs.report, title=suspect.path.name, source=provenance)
         if outputs.json is not None:
-            write_text(outputs.json, result.to_json())
+            write_text(outputs.json, result.to_json(source=provenance))
     except InputError as error:
         raise InputError(f"{error}; the purified checkpoint was written to {target}") from error
 
@@ -190,12 +192,11 @@ def _write(
 def _provenance(
     settings: Settings, suspect: Checkpoint, anchor: Checkpoint | None, images: str
 ) -> dict[str, str]:
-    rows = {
-        "suspect": str(settings.suspect),
-        "suspect sha256": suspect.sha256,
-        "anchor": str(settings.anchor or "unknown"),
-    }
+    rows = {"suspect": str(settings.suspect), "suspect sha256": suspect.sha256}
+    rows |= {"suspect's entry": suspect.entry} if suspect.entry else {}
+    rows["anchor"] = str(settings.anchor or "unknown")
     if anchor is not None:
         rows["anchor sha256"] = anchor.sha256
+        rows |= {"anchor's entry": anchor.entry} if anchor.entry else {}
     rows |= {"architecture": settings.arch, "images": images, "normalisation": settings.normalize or "none"}
     return rows | {"command": shlex.join(["depurate", *sys.argv[1:]])}
