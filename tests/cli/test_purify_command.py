@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from depurate.cli.console import layer_table
+from depurate.recovery import Guarantee, LayerRecord
 from workplace import make_workplace, network
 
 
@@ -43,6 +47,28 @@ def test_purify_writes_checkpoint_report_and_json(work):
     assert "suspect.safetensors" in page and "sha256" in page
     assert "approximate" in done.stdout and "pure.safetensors" in done.stdout
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
+
+
+def test_too_few_images_name_what_is_short(work):
+    (work.folder / "pictures").mkdir()
+    for index, pixels in enumerate(np.random.default_rng(1).integers(0, 256, (9, 8, 8), dtype=np.uint8)):
+        Image.fromarray(pixels).save(work.folder / "pictures" / f"{index}.png")
+    (work.folder / "pictures" / "broken.png").write_bytes(b"not a picture")
+    few = work.purify(images="pictures")
+    assert few.returncode == 2
+    assert "pictures: 9 images to be had, 1 more cannot be read (broken.png: " in few.stderr
+    assert "at least 10 are needed" in few.stderr
+    limited = work.purify("--limit", "5")
+    assert (limited.returncode, limited.stderr) == (2, "depurate: --limit 5: at least 10 images are needed\n")
+
+
+def test_long_names_of_layers_stay_apart_in_the_terminal():
+    sizes = (27, 8, 100, 27, "soft", 0.1, 0, 0, 0, None, None, 0.1, None, Guarantee.APPROXIMATE)
+    names = [f"resnet.encoder.stages.{stage}.layers.0.convolution" for stage in range(3)]
+    text = Console(width=80, file=io.StringIO())
+    text.print(layer_table([LayerRecord(name, "Conv2d", *sizes) for name in names]))
+    shown = "".join(line[:18].strip() for line in text.file.getvalue().splitlines())
+    assert all(name in shown for name in names)
 
 
 def test_which_of_several_state_dicts_was_taken_is_told(work):

@@ -112,6 +112,13 @@ def test_agreement_marks_the_chosen_strength() -> None:
         assert {"0.003", "0.01", "0.03", "0.1", "0.3", "1"} <= set(shown)
 
 
+def test_layers_that_used_more_than_the_strength_chosen_are_told_of() -> None:
+    trials = backdoored().trials
+    caption = agreement(trials, [layer(strength=0.1), layer(strength=1.0)]).caption
+    assert "chosen, 0.1; layers that see fewer patches than directions use more, up to 1." in caption
+    assert "chosen, 0.1." in agreement(trials, [layer(strength=0.1)]).caption
+
+
 def test_each_class_shows_the_patch_it_takes_and_whether_it_was_flagged() -> None:
     drawing = trigger_sizes(TriggerSearch((0, 3, 7), (52.0, 6.5, None), (3,)))
     (shown,), (panel,) = texts(drawing), drawing.panels

@@ -59,7 +59,8 @@ def layer_table(layers: Sequence[LayerRecord]) -> Table:
     left_out = [f"{plural(less, 'layer')} that moved less"] * (less > 0)
     left_out += [plural(normed, "BatchNorm layer")] * (normed > 0)
     table = Table(box=box.SIMPLE_HEAD, caption=f"not shown: {', '.join(left_out)}" if left_out else None)
-    table.add_column("layer", overflow="ellipsis", no_wrap=True, max_width=26)
+    # Folded, not cut: long names differ in their middles.
+    table.add_column("layer", overflow="fold", max_width=26)
     for heading in ("kernels", "hit", "certified", "moved"):
         table.add_column(heading, justify="right")
     table.add_column("method")
@@ -86,7 +87,7 @@ def guarantee_text(guarantee: Guarantee) -> Text:
 def finding_table(findings: Sequence[TensorFinding]) -> Table:
     """Lay out what `inspect` saw in each tensor."""
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("tensor", overflow="ellipsis", no_wrap=True, max_width=30)
+    table.add_column("tensor", overflow="fold", max_width=30)
     for heading in ("entries", "peak", "update"):
         table.add_column(heading, justify="right")
     table.add_column("finding")

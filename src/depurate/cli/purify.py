@@ -32,6 +32,7 @@ from depurate.cli.outputs import check_free
 from depurate.devices import device_named
 from depurate.errors import InputError
 from depurate.purification import PurifyResult, purify, rounding_of
+from depurate.purification.images import FEWEST
 from depurate.recovery import Guarantee
 from depurate.report.formats import plural
 from depurate.text_files import write_text
@@ -158,6 +159,9 @@ def _check_outputs(target: Path, outputs: Outputs, suspect: Checkpoint, settings
 
 
 def _images(settings: Settings, model: nn.Module) -> tuple[Tensor, str, tuple[str, ...]]:
+    if settings.limit < FEWEST:
+        raise InputError(f"--limit {settings.limit}: at least {FEWEST} images are needed")
+
     def read(channels: int | None, limit: int, normalize: str | None) -> Images:
         return read_images(
             settings.images,
@@ -172,6 +176,11 @@ def _images(settings: Settings, model: nn.Module) -> tuple[Tensor, str, tuple[st
     pictures = not is_array(settings.images)
     channels = channels_for(model, lambda some: read(some, _TRIED, None).tensor, pictures=pictures)
     images = read(channels, settings.limit, settings.normalize)
+    if len(images.tensor) < FEWEST:
+        left = f", {len(images.skipped)} more cannot be read ({images.skipped[0]})" if images.skipped else ""
+        raise InputError(
+            f"{settings.images}: {plural(len(images.tensor), 'image')} to be had{left}; at least {FEWEST} are needed"
+        )
     return images.tensor, images.source, tuple(str(entry) for entry in images.skipped)
 
 
