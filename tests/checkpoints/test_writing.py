@@ -124,12 +124,17 @@ def test_the_network_or_its_file_may_have_something_around_it(
 
 
 def test_provenance_is_in_the_metadata(tmp_path: Path) -> None:
-    save_file({"w": torch.ones(2)}, tmp_path / "suspect.safetensors", metadata={"author": "stranger"})
+    save_file(
+        {"w": torch.ones(2)},
+        tmp_path / "suspect.safetensors",
+        metadata={"author": "stranger", "depurate_noise": "x"},
+    )
     suspect = read_checkpoint(tmp_path / "suspect.safetensors")
     write_checkpoint(tmp_path / "pure.safetensors", suspect.state, like=suspect, metadata={"method": "soft"})
     notes = read_checkpoint(tmp_path / "pure.safetensors").metadata
     assert notes["depurate_source_sha256"] == file_sha256(tmp_path / "suspect.safetensors")
     assert notes["depurate_source"] == "suspect.safetensors"
+    assert "depurate_noise" not in notes
     assert (notes["author"], notes["method"], notes["format"]) == ("stranger", "soft", "pt")
 
 

@@ -291,3 +291,36 @@ def test_a_first_parameter_of_whole_numbers_says_nothing_of_the_images():
     net.register_parameter("order", nn.Parameter(torch.arange(3), requires_grad=False))
     net.register_module("net", net._modules.pop("net"))
     assert purify(net, pictures(), method="soft", strength=0.1).record.layers
+
+
+class Chancy(nn.Module):
+    """Dropout that evaluation mode does not switch off."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, images):
+        return self.net(nn.functional.dropout(images))
+
+
+def test_a_network_that_is_random_in_evaluation_mode_is_told_of_and_moves_no_draws_of_the_callers():
+    torch.manual_seed(3)
+    net = Chancy()
+    before = torch.get_rng_state()
+    warnings = purify(net, pictures(), method="soft", strength=0.1).record.warnings
+    assert any("answers the same images differently each time" in said for said in warnings)
+    assert torch.equal(torch.get_rng_state(), before)
+    steady = purify(plain(), pictures(), method="soft", strength=0.1).record.warnings
+    assert not any("differently each time" in said for said in steady)
+
+
+def test_an_anchors_state_may_have_something_before_all_its_names():
+    net, anchor = plain(), plain()
+    state = anchor.state_dict()
+    wrapped = {f"module.{name}": value for name, value in state.items()}
+    by_state, by_wrapped = (
+        purify(net, pictures(), given, method="soft", strength=0.3).model.state_dict()
+        for given in (state, wrapped)
+    )
+    assert all(torch.equal(value, by_wrapped[name]) for name, value in by_state.items())

@@ -32,11 +32,13 @@ class Images:
         tensor: Shape (n, c, h, w), float32.
         source: Where they come from and how many were taken, in words.
         skipped: Files that could not be decoded, each with the reason.
+        linked: Links to folders, whose pictures were left out.
     """
 
     tensor: Tensor
     source: str
     skipped: tuple[str, ...] = ()
+    linked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def read_images(
         return _from_array(Path(spec), request)
     pictures = _open_pictures(spec, data_root)
     images, taken, skipped = _decode_all(pictures, request)
-    return Images(images, _told(pictures.source, len(taken), len(pictures.names), request), skipped)
+    told = _told(pictures.source, len(taken), len(pictures.names), request)
+    return Images(images, told, skipped, tuple(pictures.linked))
 
 
 def read_labelled(

@@ -93,7 +93,9 @@ def write_checkpoint(
     for key, value in metadata.items():
         if not (isinstance(key, str) and isinstance(value, str)):
             raise InputError(f"{path}: metadata {key!r} must be text, got {type(value).__name__}")
-    notes = {**like.metadata, "format": "pt", **provenance(like), **metadata}
+    # What depurate noted in the suspect's file is true of that file alone, which the provenance names.
+    kept = {key: value for key, value in like.metadata.items() if not key.startswith("depurate_")}
+    notes = {**kept, "format": "pt", **provenance(like), **metadata}
     store_tensors(target, tensors, notes)
 
 

@@ -45,7 +45,7 @@ def run_contaminate(asked: Contamination) -> None:
         check_free(target, force=asked.force, inputs=(asked.clean,))
     if asked.mask is not None and asked.mask.resolve() == asked.out.resolve():
         raise InputError(f"{asked.mask}: given for the mask and for the checkpoint")
-    found = noise.apply(clean.weights, asked.seed, asked.layers)
+    found = noise.apply(clean.weights, asked.seed, _without(clean.prefix, asked.layers))
     notes = {
         "depurate_noise": noise.spec,
         "depurate_noise_seed": str(asked.seed),
@@ -64,4 +64,12 @@ def run_contaminate(asked: Contamination) -> None:
         Text(
             f"{noise.spec}: {hits:,} of {entries:,} entries hit in {len(found.mask)} tensors, written to {asked.out}"
         )
+    )
+
+
+def _without(prefix: str, layers: str) -> str:
+    """Globs over the file's own names as globs over the network's, which lack the prefix."""
+    globs = (glob.strip() for glob in layers.split(","))
+    return ",".join(
+        "!" * glob.startswith("!") + glob.removeprefix("!").removeprefix(prefix) for glob in globs
     )

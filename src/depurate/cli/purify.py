@@ -92,11 +92,11 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
     model = load_state(architecture, suspect, source=str(settings.suspect))
     anchor = None if settings.anchor is None else read_checkpoint(settings.anchor)
     told = Console(stderr=True)
-    images, source, skipped = _images(settings, model)
-    with progress_bars(told) as progress, _told_of_memory(settings, images):
+    images = _images(settings, model)
+    with progress_bars(told) as progress, _told_of_memory(settings, images.tensor):
         result = purify(
             model.to(device),
-            images.to(device),
+            images.tensor.to(device),
             None if anchor is None else _clean(anchor, architecture),
             settings.method,
             settings.strength,
@@ -106,13 +106,9 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
             max_images=settings.limit,
             rounding=rounding_of(suspect.weights.values()),
         )
-    if skipped:
-        said = (
-            f"{plural(len(skipped), 'image was', 'images were')} unreadable and skipped, first {skipped[0]}"
-        )
-        told_of = replace(result.record, warnings=(*result.record.warnings, said))
-        result = replace(result, record=told_of)
-    _write(result, target, outputs, suspect, _provenance(settings, suspect, anchor, source))
+    warnings = (*result.record.warnings, *_left_out(images))
+    result = replace(result, record=replace(result.record, warnings=warnings))
+    _write(result, target, outputs, suspect, _provenance(settings, suspect, anchor, images.source))
     console = Console()
     for read in (suspect, anchor):
         print_choice(console, read)
@@ -158,7 +154,7 @@ def _check_outputs(target: Path, outputs: Outputs, suspect: Checkpoint, settings
         raise InputError("--out, --report and --json must be different files")
 
 
-def _images(settings: Settings, model: nn.Module) -> tuple[Tensor, str, tuple[str, ...]]:
+def _images(settings: Settings, model: nn.Module) -> Images:
     if settings.limit < FEWEST:
         raise InputError(f"--limit {settings.limit}: at least {FEWEST} images are needed")
 
@@ -181,7 +177,21 @@ def _images(settings: Settings, model: nn.Module) -> tuple[Tensor, str, tuple[st
         raise InputError(
             f"{settings.images}: {plural(len(images.tensor), 'image')} to be had{left}; at least {FEWEST} are needed"
         )
-    return images.tensor, images.source, tuple(str(entry) for entry in images.skipped)
+    return images
+
+
+def _left_out(images: Images) -> tuple[str, ...]:
+    """What the user must know of pictures that were not read."""
+    said = []
+    if images.skipped:
+        skipped = plural(len(images.skipped), "image was", "images were")
+        said.append(f"{skipped} unreadable and skipped, first {images.skipped[0]}")
+    if images.linked:
+        links = plural(len(images.linked), "link to a folder was", "links to folders were")
+        said.append(
+            f"{links} not followed, first {quote(images.linked[0])}: the pictures there were left out"
+        )
+    return tuple(said)
 
 
 def _write(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 
+import torch
 from torch import Tensor, nn
 
 from depurate.analysis import after_repair, same_anchor, thin_ground, with_mended
@@ -37,6 +38,8 @@ _MENDED = (
 )
 
 
+# A network that draws at random must not move the caller's own draws.
+@torch.random.fork_rng(devices=[])
 @plain_modes()
 def purify(
     model: nn.Module,
