@@ -75,3 +75,10 @@ def test_scores_are_found_in_what_networks_return(wrap):
 def test_what_is_no_class_score_is_an_input_error(wrap, message):
     with pytest.raises(InputError, match=message):
         logits(Answering(wrap), [torch.randn(5, 3)])
+
+
+@pytest.mark.parametrize("images", [1, 10, 49, 50, 100, 331, 400])
+def test_the_interval_ends_where_the_range_does_at_full_agreement_and_at_none(images):
+    scores = torch.eye(2)[[0] * images].double()
+    assert compare(scores, scores).high == 1.0 == compare(scores, scores).agreement
+    assert compare(scores, scores.flip(1)).low == 0.0

@@ -145,3 +145,12 @@ def test_statistics_are_accounted_for_by_what_happened_to_them():
     assert record.notes == ("running statistics estimated anew on the benign images",)
     _, (_, record) = account(net, images, Recipe("auto", None))
     assert (record.guarantee, record.notes) == (Guarantee.UNCHANGED, ())
+
+
+def test_bins_of_a_spectrum_cover_its_rank_and_not_the_fan_in():
+    net, images = dense(fan_in=801, kernels=2, count=1000)
+    images[:, 790:] = 0
+    _, (record,) = account(net, images, Recipe("soft", 0.3))
+    assert (record.fan_in, record.spectrum.directions, len(record.spectrum.span)) == (801, 790, 395)
+    assert record.spectrum.ends()[:2] == [2, 4]
+    assert record.spectrum.ends()[-1] == 790

@@ -168,3 +168,9 @@ def test_files_that_do_not_run(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         load_architecture(f"{tmp_path / 'mine.py'}:make")
     assert "\n" not in str(caught.value)
+
+
+def test_remarks_on_initial_weights_are_not_passed_on(recwarn: pytest.WarningsRecorder) -> None:
+    pytest.importorskip("torchvision")
+    load_architecture("torchvision:googlenet")
+    assert not [caught for caught in recwarn if caught.category is FutureWarning]

@@ -90,6 +90,7 @@ def test_no_more_than_the_limit_is_decoded(tmp_path: Path, monkeypatch: pytest.M
     assert torch.equal(first.tensor, again.tensor)
     assert not torch.equal(first.tensor, other.tensor)
     assert first.source.endswith("4 of 15 images, chosen with seed 0")
+    assert torch.equal(read_images(spec, limit=15, seed=1).tensor, read_images(spec).tensor)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp", "tiff"])
@@ -437,3 +438,13 @@ def test_damaged_sources_read_or_are_refused(
         assert "\n" not in str(error)
     else:
         assert tensor.isfinite().all()
+
+
+def test_linked_class_folders_are_named_and_gifs_read(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "pictures" / "one").mkdir(parents=True)
+    Image.new("L", (4, 4), 255).save(tmp_path / "pictures" / "one" / "a.gif")
+    (tmp_path / "pictures" / "two").symlink_to(tmp_path / "elsewhere")
+    found = read_images(tmp_path / "pictures")
+    assert found.tensor.shape[0] == 1 and float(found.tensor.min()) == 1
+    assert found.linked == (str(tmp_path / "pictures" / "two"),)

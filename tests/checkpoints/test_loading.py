@@ -90,6 +90,19 @@ def test_whatever_stands_before_all_names_is_seen_through_on_either_side(tmp_pat
             )
 
 
+def test_what_is_kept_beside_a_prefixed_network_is_all_that_does_not_fit() -> None:
+    state = {f"model.{key}": value for key, value in net().state_dict().items()}
+    assert load_state(net(), state, source="lit.ckpt")
+    with pytest.raises(InputError, match=r"does not fit the network: 1 unexpected \(criterion.weight\)$"):
+        load_state(net(), state | {"criterion.weight": torch.ones(3)}, source="lit.ckpt")
+
+
+def test_two_names_never_become_one() -> None:
+    state = {f"model.{key}": value for key, value in net().state_dict().items()}
+    with pytest.raises(InputError, match=r"unexpected"):
+        load_state(net(), state | {"3.bias": torch.ones(3)}, source="lit.ckpt")
+
+
 def test_names_with_very_many_dots_take_no_time() -> None:
     state = {"a." * 200_000 + end: torch.ones(1) for end in ("one", "two")}
     with pytest.raises(InputError, match="2 unexpected"):

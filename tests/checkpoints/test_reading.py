@@ -106,6 +106,20 @@ def test_what_was_read_survives_the_file(tmp_path: Path) -> None:
     assert all(torch.equal(found.state[key], value) for key, value in STATE.items())
 
 
+def test_what_was_left_out_beside_a_state_dict_is_named(tmp_path: Path) -> None:
+    content = {"epoch": 3, "state_dict": STATE, "state_dict_ema": STATE, "optimizer": {"lr": 0.1}}
+    found = read_checkpoint(write(tmp_path / "a.pt", content))
+    assert (found.wrapper, found.left_out) == (("state_dict",), ("state_dict_ema",))
+    assert found.entry == "state_dict (left out: state_dict_ema)"
+    alone = read_checkpoint(write(tmp_path / "b.pt", {"state_dict": STATE}))
+    assert (alone.left_out, alone.entry) == ((), "state_dict")
+
+
+def test_a_state_dict_three_levels_deep_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="only more than 2 levels deep; save the state dict alone"):
+        read_checkpoint(write(tmp_path / "a.pt", {"a": {"b": {"c": STATE}}}))
+
+
 def test_several_state_dicts_are_not_guessed_among(tmp_path: Path) -> None:
     path = write(tmp_path / "a.pt", {"generator": STATE, "critic": STATE})
     with pytest.raises(InputError, match=r"several state dicts \(generator, critic\)"):

@@ -20,7 +20,7 @@ from depurate.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from depurate.checkpoints import writing as writing_module
+from depurate.checkpoints import storing as storing_module
 from depurate.errors import InputError
 
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -124,13 +124,30 @@ def test_the_network_or_its_file_may_have_something_around_it(
 
 
 def test_provenance_is_in_the_metadata(tmp_path: Path) -> None:
-    save_file({"w": torch.ones(2)}, tmp_path / "suspect.safetensors", metadata={"author": "stranger"})
+    save_file(
+        {"w": torch.ones(2)},
+        tmp_path / "suspect.safetensors",
+        metadata={"author": "stranger", "depurate_noise": "x"},
+    )
     suspect = read_checkpoint(tmp_path / "suspect.safetensors")
     write_checkpoint(tmp_path / "pure.safetensors", suspect.state, like=suspect, metadata={"method": "soft"})
     notes = read_checkpoint(tmp_path / "pure.safetensors").metadata
     assert notes["depurate_source_sha256"] == file_sha256(tmp_path / "suspect.safetensors")
     assert notes["depurate_source"] == "suspect.safetensors"
+    assert "depurate_noise" not in notes
     assert (notes["author"], notes["method"], notes["format"]) == ("stranger", "soft", "pt")
+
+
+def test_equal_results_are_equal_bytes_whatever_the_notes_hold(tmp_path: Path) -> None:
+    notes = {f"note {i}": 'é"\\\n\t\x07\x1f\x7f 漢' * i for i in range(20)}
+    suspect = suspect_in(tmp_path, {"w": torch.ones(2), "é": torch.zeros(3)})
+    for name in ("one.safetensors", "other.safetensors"):
+        write_checkpoint(tmp_path / name, suspect.state, like=suspect, metadata=notes)
+        notes = dict(reversed(notes.items()))
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "other.safetensors").read_bytes()
+    pure = read_checkpoint(tmp_path / "one.safetensors")
+    assert notes.items() <= pure.metadata.items()
+    assert torch.equal(pure.state["é"], torch.zeros(3)) and torch.equal(pure.state["w"], torch.ones(2))
 
 
 def same_name(folder: Path) -> Path:
@@ -237,7 +254,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(
         path.write_bytes(b"half of it")
         raise broken
 
-    monkeypatch.setattr(writing_module, "save_file", fail)
+    monkeypatch.setattr(storing_module, "save_file", fail)
     with pytest.raises((InputError, KeyboardInterrupt)) as caught:
         write_checkpoint(tmp_path / "pure.safetensors", suspect.state, like=suspect, metadata={})
     if isinstance(broken, OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 import torch
@@ -64,27 +65,24 @@ def test_version(work):
 
 
 def test_demo_recovers_exactly_and_removes_the_backdoor(work):
-    done = work.run("demo", "--out", "demo")
+    done = work.run("demo", "--out", "a demo")
     assert done.returncode == 0, done.stderr
-    figures = json.loads((work.folder / "demo" / "demo.json").read_text())
+    figures = json.loads((work.folder / "a demo" / "demo.json").read_text())
     assert figures["exact"]["certified"] == [501, 501]
     assert max(figures["exact"]["kernels"], figures["exact"]["output"]) < 1e-12
     assert figures["before"]["attack_success"] > 0.9
     assert figures["after"]["attack_success"] < 0.05
     assert figures["after"]["accuracy"] > figures["before"]["accuracy"] - 0.03
-    by_hand = work.run(
-        "purify",
-        "demo/suspect.safetensors",
-        "--arch",
-        "demo/network.py:digits_network",
-        "--images",
-        "demo/benign.npz",
-        "--out",
-        "by-hand.safetensors",
-        "--strength",
-        "0.3",
+    inspect, purify = (
+        shlex.split(line) for line in done.stdout.splitlines() if line.startswith("   depurate ")
     )
+    assert work.run(*inspect[1:]).returncode == 0
+    by_hand = work.run(*purify[1:])
     assert by_hand.returncode == 0, by_hand.stderr
+    shown, ours = (load_file(work.folder / name) for name in ("a demo/purified.safetensors", purify[-1]))
+    assert all(torch.equal(value, ours[name]) for name, value in shown.items())
+    modes = {path.stat().st_mode for path in (work.folder / "a demo").iterdir() if path.is_file()}
+    assert len(modes) == 1
 
 
 def test_demo_removes_another_backdoor_too(work):

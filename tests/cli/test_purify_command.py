@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from depurate.cli.console import layer_table
+from depurate.recovery import Guarantee, LayerRecord
 from workplace import make_workplace, network
 
 
@@ -43,6 +47,41 @@ def test_purify_writes_checkpoint_report_and_json(work):
     assert "suspect.safetensors" in page and "sha256" in page
     assert "approximate" in done.stdout and "pure.safetensors" in done.stdout
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
+
+
+def test_too_few_images_name_what_is_short(work):
+    (work.folder / "pictures").mkdir()
+    for index, pixels in enumerate(np.random.default_rng(1).integers(0, 256, (9, 8, 8), dtype=np.uint8)):
+        Image.fromarray(pixels).save(work.folder / "pictures" / f"{index}.png")
+    (work.folder / "pictures" / "broken.png").write_bytes(b"not a picture")
+    few = work.purify(images="pictures")
+    assert few.returncode == 2
+    assert "pictures: 9 images to be had, 1 more cannot be read (broken.png: " in few.stderr
+    assert "at least 10 are needed" in few.stderr
+    limited = work.purify("--limit", "5")
+    assert (limited.returncode, limited.stderr) == (2, "depurate: --limit 5: at least 10 images are needed\n")
+
+
+def test_long_names_of_layers_stay_apart_in_the_terminal():
+    sizes = (27, 8, 100, 27, "soft", 0.1, 0, 0, 0, None, None, 0.1, None, Guarantee.APPROXIMATE)
+    names = [f"resnet.encoder.stages.{stage}.layers.0.convolution" for stage in range(3)]
+    text = Console(width=80, file=io.StringIO())
+    text.print(layer_table([LayerRecord(name, "Conv2d", *sizes) for name in names]))
+    shown = "".join(line[:18].strip() for line in text.file.getvalue().splitlines())
+    assert all(name in shown for name in names)
+
+
+def test_which_of_several_state_dicts_was_taken_is_told(work):
+    state = load_file(work.folder / "suspect.safetensors")
+    torch.save({"model": state, "model_ema": state}, work.folder / "both.pt")
+    asked = ("--strength", "0.1", "--method", "soft", "--report", "r.html", "--json", "r.json")
+    done = work.purify(*asked, suspect="both.pt")
+    assert done.returncode == 0, done.stderr
+    assert "both.pt: read model (left out: model_ema)" in done.stdout
+    assert "model (left out: model_ema)" in (work.folder / "r.html").read_text()
+    source = json.loads((work.folder / "r.json").read_text())["source"]
+    assert source["suspect's entry"] == "model (left out: model_ema)"
+    assert len(source["suspect sha256"]) == 64 and source["command"].startswith("depurate purify")
 
 
 def test_a_device_that_is_not_there_is_named_before_anything_is_read(work):
@@ -91,6 +130,39 @@ def test_a_folder_of_pictures_and_normalisation(work):
     done = work.purify("--strength", "0.1", "--normalize", "0.5,0.5", images="pictures")
     assert done.returncode == 0, done.stderr
     assert "1 image was unreadable and skipped, first broken.png" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_coloured_pictures_stay_coloured_where_a_convolution_of_one_channel_is_registered_first(work, colour):
+    (work.folder / "attentive.py").write_text(
+        "from torch import nn\n\n"
+        "class Attentive(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.places, self.stem = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(3, 4, 3)\n"
+        "        self.head = nn.Linear(144, 3)\n"
+        "    def forward(self, x):\n"
+        "        return self.head(self.stem(x * self.places(x.mean(1, keepdim=True))).flatten(1))\n"
+    )
+    scope: dict = {}
+    exec((work.folder / "attentive.py").read_text(), scope)
+    torch.save(scope["Attentive"]().state_dict(), work.folder / "attentive.pt")
+    (work.folder / "pictures").mkdir()
+    shape = (55, 8, 8, 3) if colour else (55, 8, 8)
+    for index, pixels in enumerate(np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)):
+        Image.fromarray(pixels).save(work.folder / "pictures" / f"{index}.png")
+    asked = (
+        "--arch",
+        "attentive.py:Attentive",
+        "--images",
+        "pictures",
+        "--method",
+        "soft",
+        "--strength",
+        "0.1",
+    )
+    done = work.run("purify", "attentive.pt", *asked)
+    assert done.returncode == 0, done.stderr
 
 
 def test_damaged_memory_is_repaired_and_the_rest_kept_bit_for_bit(work):

@@ -198,6 +198,7 @@ def test_a_layer_equal_to_its_anchor_comes_back_bit_for_bit():
         ({"strength": NAN}, "strength: nan"),
         ({"strength": INF}, "strength: inf"),
         ({"images": pictures(9)}, "images: 9 given; at least 10"),
+        ({"images": (255 * pictures()).to(torch.uint8)}, r"images: pixels are bytes .*divide them by 255"),
         ({"images": []}, "images: 0 given"),
         ({"images": torch.zeros(0, 2, 6, 6)}, "images: 0 given"),
         ({"images": pictures().masked_fill(pictures() > 3, NAN)}, "NaN or Inf among the pixel values"),

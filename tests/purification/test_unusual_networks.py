@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from depurate import Guarantee, InputError, purify
 
@@ -171,7 +172,33 @@ def test_computed_weights_are_copied_and_left_alone():
     torch.nn.utils.weight_norm(net[0])
     record = purify(net, pictures(), method="soft", strength=0.1).record
     assert [layer.name for layer in record.layers] == ["3"]
-    assert {"0.weight_g", "0.weight_v"} <= set(record.untouched)
+    kept = {"0.weight_g", "0.weight_v", "0.bias"}
+    assert set(record.untouched) == kept
+    sizes = {name: value.numel() for name, value in net.named_parameters()}
+    assert record.untouched_entries == sum(sizes[name] for name in kept)
+    assert record.entries == sum(sizes.values())
+    assert any(
+        "(0) is parametrised" in said and "remove_weight_norm(layer)" in said for said in record.warnings
+    )
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("wrap", "cure"),
+    [
+        (nn.utils.parametrizations.weight_norm, "parametrize.remove_parametrizations(layer, 'weight')"),
+        (nn.utils.weight_norm, "torch.nn.utils.remove_weight_norm(layer)"),
+        (nn.utils.spectral_norm, "torch.nn.utils.remove_spectral_norm(layer)"),
+        (lambda layer: prune.random_unstructured(layer, "weight", 0.5), "prune.remove(layer, 'weight')"),
+    ],
+)
+def test_where_all_layers_are_parametrised_the_error_says_what_makes_them_plain(wrap, cure):
+    net = plain()
+    for layer in (net[0], net[3]):
+        wrap(layer)
+    with pytest.raises(InputError, match="no plain convolution or dense layer") as raised:
+        purify(net, pictures(), method="soft", strength=0.1)
+    assert cure in str(raised.value) and "2 layers (0, 3) are parametrised" in str(raised.value)
 
 
 class Contrasted(nn.Module):
@@ -264,3 +291,36 @@ def test_a_first_parameter_of_whole_numbers_says_nothing_of_the_images():
     net.register_parameter("order", nn.Parameter(torch.arange(3), requires_grad=False))
     net.register_module("net", net._modules.pop("net"))
     assert purify(net, pictures(), method="soft", strength=0.1).record.layers
+
+
+class Chancy(nn.Module):
+    """Dropout that evaluation mode does not switch off."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, images):
+        return self.net(nn.functional.dropout(images))
+
+
+def test_a_network_that_is_random_in_evaluation_mode_is_told_of_and_moves_no_draws_of_the_callers():
+    torch.manual_seed(3)
+    net = Chancy()
+    before = torch.get_rng_state()
+    warnings = purify(net, pictures(), method="soft", strength=0.1).record.warnings
+    assert any("answers the same images differently each time" in said for said in warnings)
+    assert torch.equal(torch.get_rng_state(), before)
+    steady = purify(plain(), pictures(), method="soft", strength=0.1).record.warnings
+    assert not any("differently each time" in said for said in steady)
+
+
+def test_an_anchors_state_may_have_something_before_all_its_names():
+    net, anchor = plain(), plain()
+    state = anchor.state_dict()
+    wrapped = {f"module.{name}": value for name, value in state.items()}
+    by_state, by_wrapped = (
+        purify(net, pictures(), given, method="soft", strength=0.3).model.state_dict()
+        for given in (state, wrapped)
+    )
+    assert all(torch.equal(value, by_wrapped[name]) for name, value in by_state.items())

@@ -41,7 +41,7 @@ def layer(name: str = "conv1", **changes: object) -> LayerRecord:
     return LayerRecord(**(values | changes))  # type: ignore[arg-type]
 
 
-def spectrum(bins: int, spread: float, seed: int = 0) -> Spectrum:
+def spectrum(bins: int, spread: float, seed: int = 0, directions: int = 0) -> Spectrum:
     """A span that decays, a suspect's update that decays less, a purified one in between."""
     draw = random.Random(seed)
 
@@ -49,7 +49,7 @@ def spectrum(bins: int, spread: float, seed: int = 0) -> Spectrum:
         raw = [math.exp(-decay * i / bins) * draw.uniform(0.5, 1.5) for i in range(bins)]
         return tuple(value / sum(raw) for value in raw)
 
-    return Spectrum(shares(14.0), shares(14.0 * spread), shares(9.0))
+    return Spectrum(shares(14.0), shares(14.0 * spread), shares(9.0), directions)
 
 
 def histogram(entries: int, centre: float, seed: int = 0) -> Histogram:
@@ -91,9 +91,10 @@ def backdoored() -> PurifyRecord:
     layers = []
     for i in range(9):
         fan_in = 27 if i == 0 else 144 * 2 ** (i // 3)
+        bins = -(-fan_in // -(-fan_in // 512))
         layers.append(
             layer(f"stage{i // 3}.block{i % 3}.conv", fan_in=fan_in, kernels=16 * 2 ** (i // 3), rank=fan_in,
-                  moved=0.05 + 0.04 * i, off_span=0.1 + 0.07 * i, spectrum=spectrum(min(fan_in, 512), 0.4, i),
+                  moved=0.05 + 0.04 * i, off_span=0.1 + 0.07 * i, spectrum=spectrum(bins, 0.4, i, fan_in),
                   residuals=histogram(fan_in * 64, 0.003 * (i + 1), i), seconds=0.4)
         )  # fmt: skip
         if i < 8:
@@ -136,7 +137,7 @@ def troubled() -> PurifyRecord:
               contaminated=4031, certified=41, gap=3.1e-9, margin=0.998, moved=0.61, off_span=0.44,
               guarantee=Guarantee.PARTIAL,
               notes=("23 kernels: the noise overlaps the span, so the certificate does not hold.",),
-              spectrum=spectrum(401, 0.2), residuals=histogram(4031, 0.2)),
+              spectrum=spectrum(401, 0.2, directions=801), residuals=histogram(4031, 0.2)),
         layer("features.6", moved=0.0, off_span=0.01, method="none", guarantee=Guarantee.UNCHANGED),
         layer("classifier", kind="Linear", fan_in=129, kernels=10, patches=90, rank=90, nonfinite=900,
               contaminated=900, method="none", strength=None, moved=0.0, off_span=float("nan"),
@@ -166,7 +167,7 @@ def deep(number: int = 160) -> PurifyRecord:
     layers = tuple(
         layer(f"layer{1 + i // 40}.{i % 40 // 4}.block.{i % 4}.downsample.conv2d", fan_in=1152, kernels=256,
               rank=1152, contaminated=draw.choice((0, 0, 0, 31, 2900)), moved=10 ** draw.uniform(-4, -0.3),
-              off_span=draw.random(), spectrum=spectrum(384, 0.5, i), residuals=histogram(2000, 0.01, i))
+              off_span=draw.random(), spectrum=spectrum(384, 0.5, i, 1152), residuals=histogram(2000, 0.01, i))
         for i in range(number)
     )  # fmt: skip
     return PurifyRecord(

@@ -74,9 +74,15 @@ def test_spectrum_words_hold_the_numbers() -> None:
 
 
 def test_long_spectrum_counts_directions_not_bins() -> None:
-    flat = Spectrum((1 / 512,) * 512, (1 / 512,) * 512, (1 / 512,) * 512)
+    flat = Spectrum((1 / 512,) * 512, (1 / 512,) * 512, (1 / 512,) * 512, 2048)
     (panel,) = spectra([layer(fan_in=2048, spectrum=flat)]).panels
     assert "the first 1,024 of 2,048 directions hold 50.0" in panel.words
+
+
+def test_spectrum_of_a_rank_below_the_fan_in_counts_the_rank() -> None:
+    flat = Spectrum((1 / 395,) * 395, (1 / 395,) * 395, (1 / 395,) * 395, 790)
+    (panel,) = spectra([layer(fan_in=801, rank=790, spectrum=flat)]).panels
+    assert "the first 396 of 801 directions hold 50.1" in panel.words
 
 
 def test_histogram_words_hold_the_numbers() -> None:
@@ -104,6 +110,13 @@ def test_agreement_marks_the_chosen_strength() -> None:
     assert "0.1: 1.2\u00a0points (chosen)" in drawing.panels[1].words
     for shown in texts(drawing):
         assert {"0.003", "0.01", "0.03", "0.1", "0.3", "1"} <= set(shown)
+
+
+def test_layers_that_used_more_than_the_strength_chosen_are_told_of() -> None:
+    trials = backdoored().trials
+    caption = agreement(trials, [layer(strength=0.1), layer(strength=1.0)]).caption
+    assert "chosen, 0.1; layers that see fewer patches than directions use more, up to 1." in caption
+    assert "chosen, 0.1." in agreement(trials, [layer(strength=0.1)]).caption
 
 
 def test_each_class_shows_the_patch_it_takes_and_whether_it_was_flagged() -> None:

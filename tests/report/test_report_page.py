@@ -177,3 +177,13 @@ def test_missing_folder_and_folder_as_target_are_named(tmp_path: Path) -> None:
         write_report(tmp_path / "nowhere" / "report.html", certified(), title="suspect.pt")
     with pytest.raises(InputError, match="is a folder"):
         write_report(tmp_path, certified(), title="suspect.pt")
+
+
+def test_a_normalisation_has_dashes_where_only_kernels_have_numbers() -> None:
+    made = {"kind": "BatchNorm2d", "fan_in": 2, "kernels": 32, "patches": 0, "rank": 0, "off_span": None}
+    normal = layer("norm", method="statistics", strength=None, **made)
+    record = PurifyRecord("auto", Guarantee.APPROXIMATE, "given", 100, (normal,), None)
+    page = render_report(record, title="net")
+    row = page[page.index('<th scope="row">norm</th>') :].partition("</tr>")[0]
+    # Of fan-in, rank, certified kernels, and the share off the span, which is not measured.
+    assert row.count('<td class="n">–</td>') == 4 and "0 / " not in row

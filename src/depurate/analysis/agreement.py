@@ -107,4 +107,5 @@ def read_scores(output: object) -> Tensor:
 def _wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - reach), min(1.0, centre + reach)
+    # At the ends the closed form is an end of the range itself, but for rounding.
+    return (0.0 if share == 0 else centre - reach), (1.0 if share == 1 else centre + reach)

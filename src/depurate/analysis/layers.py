@@ -259,7 +259,8 @@ def _spectrum(outcome: LayerOutcome, spans: list[Span]) -> Spectrum:
         before += _energies(_finite(theirs, start) - start.double(), span)
         after += _energies(ours.double() - start.double(), span)
     shares = [energies[:-1] / energies[-1].clamp_min(1e-300) for energies in (before, after)]
-    return Spectrum(*(_binned(values) for values in (span.energy, *shares)))
+    held, along, left = (_binned(values) for values in (span.energy, *shares))
+    return Spectrum(held, along, left, span.rank)
 
 
 def _energies(update: Tensor, span: Span) -> Tensor:

@@ -8,6 +8,7 @@ from depurate.checkpoints.normalisation import Normalisation, parse_normalize
 from depurate.checkpoints.provenance import file_sha256, provenance
 from depurate.checkpoints.reading import read_checkpoint
 from depurate.checkpoints.screening import nonfinite_entries
+from depurate.checkpoints.storing import store_tensors
 from depurate.checkpoints.writing import check_output, write_checkpoint
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "read_checkpoint",
     "read_images",
     "read_labelled",
+    "store_tensors",
     "write_checkpoint",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -66,7 +67,10 @@ def _torchvision_builder(name: str) -> Callable[[int | None], nn.Module]:
 
     def build(classes: int | None) -> nn.Module:
         options = {} if classes is None else {"num_classes": classes}
-        model: nn.Module = models.get_model(name, weights=None, **options)
+        with warnings.catch_warnings():
+            # Some tell of changes in how they draw initial weights, which a checkpoint replaces.
+            warnings.simplefilter("ignore", FutureWarning)
+            model: nn.Module = models.get_model(name, weights=None, **options)
         return model
 
     return build

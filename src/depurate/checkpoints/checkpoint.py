@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from depurate.checkpoints.quoting import quote, quote_few
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -21,6 +23,7 @@ class Checkpoint:
             empty.
         metadata: The text metadata of a safetensors file, empty otherwise.
         sha256: Digest of the file that was read, in hexadecimal.
+        left_out: Keys of other state dicts in the file, such as a moving average of the weights.
 
     >>> import torch
     >>> read = Checkpoint(Path("a.pt"), {"module.fc.bias": torch.zeros(1)}, "torch", (), "module.", {})
@@ -35,6 +38,17 @@ class Checkpoint:
     prefix: str
     metadata: dict[str, str]
     sha256: str = ""
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def entry(self) -> str:
+        """Which of the file's entries was read, and which others were not; empty where there was nothing to choose.
+
+        >>> Checkpoint(Path("a.pt"), {}, "torch", ("model",), "", {}, left_out=("model_ema",)).entry
+        'model (left out: model_ema)'
+        """
+        read = quote(".".join(self.wrapper))
+        return f"{read} (left out: {quote_few(self.left_out)})" if self.left_out else read
 
     @property
     def weights(self) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -32,11 +32,13 @@ class Images:
         tensor: Shape (n, c, h, w), float32.
         source: Where they come from and how many were taken, in words.
         skipped: Files that could not be decoded, each with the reason.
+        linked: Links to folders, whose pictures were left out.
     """
 
     tensor: Tensor
     source: str
     skipped: tuple[str, ...] = ()
+    linked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class _Request:
     channels: int | None
     normalize: Normalisation | None
     seed: int
+    mixed: bool = False
 
 
 def read_images(
@@ -67,7 +70,8 @@ def read_images(
             shape (n, c, h, w), (n, h, w, c) or (n, h, w); or `torchvision:NAME[:SPLIT]`, by default the test
             split.
         data_root: Where torchvision's datasets lie.
-        limit: Take at most so many, chosen and ordered by `seed`; None takes all in sorted order.
+        limit: Take at most so many, chosen and ordered by `seed`; None, or as many as there are, takes all in sorted
+            order.
         size: Height and width in pixels, or one number for both; images are cut about the centre and resized.
         channels: 1 or 3, where the images are to be converted.
         normalize: `MEAN,STD` or `M1,M2,M3/S1,S2,S3`, applied to pixels in [0, 1] (to floats as stored).
@@ -90,7 +94,8 @@ def read_images(
         return _from_array(Path(spec), request)
     pictures = _open_pictures(spec, data_root)
     images, taken, skipped = _decode_all(pictures, request)
-    return Images(images, _told(pictures.source, len(taken), len(pictures.names), request), skipped)
+    told = _told(pictures.source, len(taken), len(pictures.names), request)
+    return Images(images, told, skipped, tuple(pictures.linked))
 
 
 def read_labelled(
@@ -108,7 +113,7 @@ def read_labelled(
     Args:
         spec: A folder or `.zip` with one subfolder a class, or `torchvision:NAME[:SPLIT]`.
         data_root: As in `read_images`, and so are all others.
-        limit: See there.
+        limit: See there, but as many as there are come in the order of `seed`, too: their classes are mixed.
         size: See there.
         channels: See there.
         normalize: See there.
@@ -121,7 +126,7 @@ def read_labelled(
     Raises:
         InputError: As in `read_images`, or if the source has no classes.
     """
-    request = _check_request(limit, size, channels, normalize, seed)
+    request = replace(_check_request(limit, size, channels, normalize, seed), mixed=True)
     if is_array(spec):
         raise InputError(f"{spec}: array files hold no classes; give a folder with one subfolder a class")
     pictures = _open_pictures(spec, data_root)
@@ -189,8 +194,10 @@ def _from_array(path: Path, request: _Request) -> Images:
 
 
 def _choose(total: int, request: _Request) -> list[int]:
-    """Take the first `limit` of a seeded shuffle, or all in order."""
+    """Take the first `limit` of a seeded shuffle, or all in order where that leaves none out."""
     if request.limit is None:
+        return list(range(total))
+    if request.limit >= total and not request.mixed:
         return list(range(total))
     generator = torch.Generator().manual_seed(request.seed)
     return torch.randperm(total, generator=generator)[: request.limit].tolist()

@@ -21,7 +21,7 @@ from torch import Tensor
 from depurate.checkpoints.quoting import quote
 from depurate.errors import InputError
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 _MAX_FILE_BYTES = 1 << 28
 # PIL knows others, some of which start programs to decode them.
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
@@ -36,12 +36,14 @@ class Pictures:
         names: One name a picture.
         decode: Turns an index into float32 pixels (c, h, w) in [0, 1] with c of 1 or 3; raises `Unreadable`.
         label: Turns an index into a class number; None where the source has no classes.
+        linked: Links to folders, which are not followed.
     """
 
     source: str
     names: Sequence[str]
     decode: Callable[[int], Tensor]
     label: Callable[[int], int] | None
+    linked: Sequence[str] = ()
 
 
 class Unreadable(Exception):  # noqa: N818  (it is a finding on one picture, not an error of the run)
@@ -60,7 +62,7 @@ def open_folder(folder: Path) -> Pictures:
     Raises:
         InputError: If there are none.
     """
-    found, linked = [], ""
+    found, linked = [], list[str]()
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
@@ -68,11 +70,11 @@ def open_folder(folder: Path) -> Pictures:
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         links = (str(Path(parent, name)) for name in folders if Path(parent, name).is_symlink())
-        linked = linked or next(links, "")
+        linked += links
         found += [Path(parent, name).relative_to(folder).as_posix() for name in files if _is_picture(name)]
     names = sorted(found)
     if not names:
-        left = f"; links to folders, such as {quote(linked)}, are not followed" if linked else ""
+        left = f"; links to folders, such as {quote(linked[0])}, are not followed" if linked else ""
         raise InputError(f"{folder}: holds no images ({', '.join(s[1:] for s in _SUFFIXES)}){left}")
 
     def decode(index: int) -> Tensor:
@@ -87,7 +89,7 @@ def open_folder(folder: Path) -> Pictures:
             raise Unreadable(str(error.strerror)) from error
         return decode_picture(data, name=str(path))
 
-    return Pictures(str(folder), names, decode, _labels(names))
+    return Pictures(str(folder), names, decode, _labels(names), tuple(linked))
 
 
 def open_zip(path: Path) -> Pictures:

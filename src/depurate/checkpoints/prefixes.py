@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 
 _PREFIXES = ("module.", "_orig_mod.")
 # Parts of a name that can stand before those of the network; hostile names have very many.
 _DEEPEST = 4
+# Share of the names that a beginning stands before, where others beside the network are kept with it.
+_MOST = 0.5
 
 
 def common_prefix(keys: Iterable[str]) -> str:
@@ -29,8 +32,9 @@ def common_prefix(keys: Iterable[str]) -> str:
 def meet(keys: Collection[str], wanted: Collection[str]) -> dict[str, str]:
     """Name the entries of a file as a network does, where one of the two has something around the network.
 
-    DataParallel puts `module.` before all names, Lightning the attribute that its module keeps the network in. What
-    all names of either side begin with is removed or added where more names meet by it.
+    DataParallel puts `module.` before all names, Lightning the attribute that its module keeps the network in, beside
+    what else it keeps. What most names of the file, or all of the network, begin with is removed or added where more
+    names meet by it.
 
     Args:
         keys: Names in the file.
@@ -44,17 +48,19 @@ def meet(keys: Collection[str], wanted: Collection[str]) -> dict[str, str]:
     """
     targets = set(wanted)
     # The first of several that fit equally: names are left as they are where nothing is won.
-    around = dict.fromkeys(("", common_prefix(keys), *_shared(keys)))
+    around = dict.fromkeys(("", common_prefix(keys), *_shared(keys, _MOST)))
     named = (
         {key: added + key.removeprefix(removed) for key in keys}
-        for added in ("", *_shared(targets))
+        for added in ("", *_shared(targets, 1.0))
         for removed in around
     )
-    return max(named, key=lambda names: len(targets & set(names.values())))
+    # Two names must not become one.
+    apart = (names for names in named if len(set(names.values())) == len(names))
+    return max(apart, key=lambda names: len(targets & set(names.values())))
 
 
-def _shared(names: Collection[str]) -> list[str]:
-    """Every beginning, up to one of the first dots, that all names have."""
-    first = next(iter(names), "").split(".", _DEEPEST)
-    beginnings = (".".join(first[:length]) + "." for length in range(1, len(first)))
-    return [some for some in beginnings if all(name.startswith(some) for name in names)]
+def _shared(names: Collection[str], least: float) -> list[str]:
+    """Every beginning, up to one of the first dots, that at least such a share of the names has."""
+    parts = (name.split(".", _DEEPEST) for name in names)
+    found = Counter(".".join(part[:length]) + "." for part in parts for length in range(1, len(part)))
+    return [some for some, count in found.items() if count >= least * len(names)]

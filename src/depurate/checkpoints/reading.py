@@ -55,9 +55,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         content, metadata = _read_safetensors(path)
     else:
         content = _read_torch(path)
-    entries, wrapper = unwrap(content, source=str(path))
+    entries, wrapper, beside = unwrap(content, source=str(path))
     state = screen_state(entries, source=str(path), file_bytes=path.stat().st_size)
-    return Checkpoint(path, state, kind, wrapper, common_prefix(state), metadata, file_sha256(path))
+    digest = file_sha256(path)
+    return Checkpoint(path, state, kind, wrapper, common_prefix(state), metadata, digest, beside)
 
 
 def _read_safetensors(path: Path) -> tuple[object, dict[str, str]]:

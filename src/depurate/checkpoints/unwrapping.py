@@ -12,9 +12,11 @@ from depurate.errors import InputError
 
 _WRAPPERS = ("state_dict", "model_state_dict", "net", "model", "weights")
 _MAX_DEPTH = 2
+_LOOKED_INTO = 8
+_TOO_DEEP = f"holds tensors only more than {_MAX_DEPTH} levels deep; save the state dict alone"
 
 
-def unwrap(content: object, *, source: str) -> tuple[Mapping[Any, Any], tuple[str, ...]]:
+def unwrap(content: object, *, source: str) -> tuple[Mapping[Any, Any], tuple[str, ...], tuple[str, ...]]:
     """Find the state dict in the content of a checkpoint file.
 
     Entries beside it (epoch, optimizer, ...) are ignored. A usual name such as `state_dict` or `model` goes
@@ -25,15 +27,16 @@ def unwrap(content: object, *, source: str) -> tuple[Mapping[Any, Any], tuple[st
         source: Name of the file for errors.
 
     Returns:
-        The state dict, and the keys that led to it.
+        The state dict, the keys that led to it, and the keys of other state dicts beside it that were left out.
 
     Raises:
         InputError: If there is no state dict, or more than one.
 
     >>> unwrap({"epoch": 3, "net": {"w": Tensor([1.0])}}, source="a.pt")
-    ({'w': tensor([1.])}, ('net',))
+    ({'w': tensor([1.])}, ('net',), ())
     """
     path: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     known: dict[tuple[int, int], bool] = {}
     while isinstance(content, Mapping) and len(path) < _MAX_DEPTH:
         depth = _MAX_DEPTH - len(path)
@@ -52,12 +55,14 @@ def unwrap(content: object, *, source: str) -> tuple[Mapping[Any, Any], tuple[st
             raise InputError(
                 f"{source}: holds several state dicts ({quote_few(named)}); save the one you mean alone"
             )
+        beside += tuple(".".join((*path, key)) for key in candidates if key != named[0])
         path, content = (*path, named[0]), content[named[0]]
     if not isinstance(content, Mapping):
         raise InputError(f"{source}: holds a {type(content).__name__}, not a state dict of named tensors")
     if not any(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"{source}: holds no tensors")
-    return content, path
+        deep = _leads_to_tensors(content, _LOOKED_INTO, known)
+        raise InputError(f"{source}: {_TOO_DEEP if deep else 'holds no tensors'}")
+    return content, path, beside
 
 
 def _leads_to_tensors(value: object, depth: int, known: dict[tuple[int, int], bool]) -> bool:

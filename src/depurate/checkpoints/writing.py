@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from depurate.checkpoints.checkpoint import Checkpoint
 from depurate.checkpoints.prefixes import meet
 from depurate.checkpoints.provenance import provenance
 from depurate.checkpoints.quoting import quote, quote_few
+from depurate.checkpoints.storing import store_tensors
 from depurate.errors import InputError
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -95,8 +93,10 @@ def write_checkpoint(
     for key, value in metadata.items():
         if not (isinstance(key, str) and isinstance(value, str)):
             raise InputError(f"{path}: metadata {key!r} must be text, got {type(value).__name__}")
-    notes = {**like.metadata, "format": "pt", **provenance(like), **metadata}
-    _write_atomically(target, tensors, notes)
+    # What depurate noted in the suspect's file is true of that file alone, which the provenance names.
+    kept = {key: value for key, value in like.metadata.items() if not key.startswith("depurate_")}
+    notes = {**kept, "format": "pt", **provenance(like), **metadata}
+    store_tensors(target, tensors, notes)
 
 
 def _restore(state: Mapping[str, Tensor], like: Checkpoint, *, source: str) -> dict[str, Tensor]:
@@ -163,32 +163,3 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _storage(value: Tensor) -> int:
     return value.untyped_storage().data_ptr()
-
-
-def _write_atomically(target: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write beside the target, flush to disk, then rename over it; leave nothing behind on failure."""
-    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
-    try:
-        # save_file makes its file private to the user; the umask says what others may do.
-        partial.touch(0o666, exist_ok=False)
-        granted = partial.stat().st_mode
-        save_file(tensors, partial, metadata=metadata)
-        partial.chmod(granted)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(target)
-        _sync_folder(target.parent)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"{target}: could not be written ({error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system can (Windows cannot open folders)."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

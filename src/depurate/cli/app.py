@@ -183,6 +183,9 @@ def purify(
 def inspect(suspect: Suspect, anchor: Anchor = None, json: Json = None, force: Force = False) -> None:
     """Look at a checkpoint without images: NaN and Inf, entries no training produces, differences from the anchor.
 
+    Columns: [bold]peak[/bold] is the largest entry over the median one (4 to 5 for Gaussian weights; far more where
+    bits were flipped), [bold]update[/bold] how far a tensor is from the anchor, as a share of the anchor's norm.
+
     A backdoor does not show this way; it takes [bold]depurate purify[/bold] and benign images to act on one.
     """
     from depurate.cli.inspect import run_inspect

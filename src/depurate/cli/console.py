@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from depurate.analysis import TensorFinding
+from depurate.checkpoints import Checkpoint
 from depurate.checkpoints.quoting import quote
 from depurate.purification import Progress as Report
 from depurate.recovery import Agreement, Guarantee, LayerRecord, PurifyRecord
-from depurate.report.counting import has_kernels
+from depurate.report.counting import has_kernels, uncovered_share
 from depurate.report.formats import plural
 
 _ROWS = 30
@@ -58,7 +59,8 @@ def layer_table(layers: Sequence[LayerRecord]) -> Table:
     left_out = [f"{plural(less, 'layer')} that moved less"] * (less > 0)
     left_out += [plural(normed, "BatchNorm layer")] * (normed > 0)
     table = Table(box=box.SIMPLE_HEAD, caption=f"not shown: {', '.join(left_out)}" if left_out else None)
-    table.add_column("layer", overflow="ellipsis", no_wrap=True, max_width=26)
+    # Folded, not cut: long names differ in their middles.
+    table.add_column("layer", overflow="fold", max_width=26)
     for heading in ("kernels", "hit", "certified", "moved"):
         table.add_column(heading, justify="right")
     table.add_column("method")
@@ -85,7 +87,7 @@ def guarantee_text(guarantee: Guarantee) -> Text:
 def finding_table(findings: Sequence[TensorFinding]) -> Table:
     """Lay out what `inspect` saw in each tensor."""
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("tensor", overflow="ellipsis", no_wrap=True, max_width=30)
+    table.add_column("tensor", overflow="fold", max_width=30)
     for heading in ("entries", "peak", "update"):
         table.add_column(heading, justify="right")
     table.add_column("finding")
@@ -98,6 +100,12 @@ def finding_table(findings: Sequence[TensorFinding]) -> Table:
             Text(finding.finding, style="" if finding.finding == "nothing seen" else "yellow"),
         )
     return table
+
+
+def print_choice(console: Console, read: Checkpoint | None) -> None:
+    """Say which of several state dicts in a file was taken; nothing where there was one."""
+    if read is not None and read.left_out:
+        console.print(Text(f"{read.path}: read {read.entry}"))
 
 
 def print_summary(console: Console, record: PurifyRecord) -> None:
@@ -113,7 +121,8 @@ def print_summary(console: Console, record: PurifyRecord) -> None:
     if record.untouched:
         console.print(
             Text(
-                f"not covered by any recovery: {plural(len(record.untouched), 'parameter')} (--report names them)"
+                f"not covered by any recovery: {plural(len(record.untouched), 'parameter')}{uncovered_share(record)} "
+                "(--report names them)"
             )
         )
     for warning in record.warnings:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from depurate.checkpoints import Checkpoint, check_output, read_checkpoint, write_checkpoint
+from depurate.cli.console import print_choice
 from depurate.cli.outputs import check_free
 from depurate.contamination import parse_noise
 from depurate.errors import InputError
@@ -44,7 +45,7 @@ def run_contaminate(asked: Contamination) -> None:
         check_free(target, force=asked.force, inputs=(asked.clean,))
     if asked.mask is not None and asked.mask.resolve() == asked.out.resolve():
         raise InputError(f"{asked.mask}: given for the mask and for the checkpoint")
-    found = noise.apply(clean.weights, asked.seed, asked.layers)
+    found = noise.apply(clean.weights, asked.seed, _without(clean.prefix, asked.layers))
     notes = {
         "depurate_noise": noise.spec,
         "depurate_noise_seed": str(asked.seed),
@@ -57,8 +58,18 @@ def run_contaminate(asked: Contamination) -> None:
         write_checkpoint(asked.mask, found.mask, like=like, metadata=notes)
     hits = sum(int(mask.sum()) for mask in found.mask.values())
     entries = sum(mask.numel() for mask in found.mask.values())
-    Console().print(
+    console = Console()
+    print_choice(console, clean)
+    console.print(
         Text(
             f"{noise.spec}: {hits:,} of {entries:,} entries hit in {len(found.mask)} tensors, written to {asked.out}"
         )
+    )
+
+
+def _without(prefix: str, layers: str) -> str:
+    """Globs over the file's own names as globs over the network's, which lack the prefix."""
+    globs = (glob.strip() for glob in layers.split(","))
+    return ",".join(
+        "!" * glob.startswith("!") + glob.removeprefix("!").removeprefix(prefix) for glob in globs
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from importlib.resources import files
@@ -11,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.text import Text
-from safetensors.torch import save_file
 
+from depurate.checkpoints import store_tensors
 from depurate.cli.console import agreement_words, guarantee_text, layer_table, progress_bars
 from depurate.demo import (
     ATTACK,
@@ -62,7 +63,7 @@ def run_demo(out: Path, seed: int) -> None:
     _write_files(out, network, digits, result)
     figures = {"exact": asdict(exact), "before": asdict(before), "after": asdict(after)}
     write_text(out / "demo.json", json.dumps(figures, indent=2))
-    _tell_next(console, out)
+    _tell_next(console, out, seed)
 
 
 def _waiting(console: Console, what: str) -> AbstractContextManager[object]:
@@ -115,8 +116,8 @@ def _tell_backdoor(console: Console, result: PurifyResult, before: Rates, after:
 
 
 def _write_files(out: Path, network: Backdoored, digits: Digits, result: PurifyResult) -> None:
-    save_file(network.suspect.state_dict(), out / "suspect.safetensors")
-    save_file(network.anchor.state_dict(), out / "anchor.safetensors")
+    for name, model in (("suspect", network.suspect), ("anchor", network.anchor)):
+        store_tensors(out / f"{name}.safetensors", model.state_dict(), {"format": "pt"})
     np.savez_compressed(out / "benign.npz", images=digits.benign.numpy())
     result.save(out / "purified.safetensors")
     result.write_report(
@@ -126,12 +127,13 @@ def _write_files(out: Path, network: Backdoored, digits: Digits, result: PurifyR
     )
 
 
-def _tell_next(console: Console, out: Path) -> None:
-    console.print(Text(f"\nReport: {out / 'report.html'}. The like by hand:", style="bold"))
-    console.print(Text(f"   depurate inspect {out}/suspect.safetensors --anchor {out}/anchor.safetensors"))
-    console.print(
-        Text(
-            f"   depurate purify {out}/suspect.safetensors --arch {out}/network.py:digits_network "
-            f"--images {out}/benign.npz --out by-hand.safetensors"
-        )
+def _tell_next(console: Console, out: Path, seed: int) -> None:
+    # Commands are to be copied: quoted as a shell wants it, and never wrapped.
+    suspect, anchor, arch, images = (
+        shlex.quote(str(out / name))
+        for name in ("suspect.safetensors", "anchor.safetensors", "network.py:digits_network", "benign.npz")
     )
+    again = f"--images {images} --seed {seed} --out by-hand.safetensors"
+    console.print(Text(f"\nReport: {out / 'report.html'}. The same by hand:", style="bold"), soft_wrap=True)
+    for command in (f"inspect {suspect} --anchor {anchor}", f"purify {suspect} --arch {arch} {again}"):
+        console.print(Text(f"   depurate {command}"), soft_wrap=True)

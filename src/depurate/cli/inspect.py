@@ -14,7 +14,7 @@ from depurate.analysis import inspect_state
 from depurate.checkpoints import Checkpoint, read_checkpoint
 from depurate.checkpoints.loading import match_names
 from depurate.checkpoints.quoting import quote
-from depurate.cli.console import finding_table
+from depurate.cli.console import finding_table, print_choice
 from depurate.cli.outputs import check_free
 from depurate.errors import InputError
 from depurate.text_files import write_text
@@ -41,6 +41,7 @@ def run_inspect(suspect: Path, anchor: Path | None, out: Path | None, force: boo
             f"{suspect}: holds no floating-point tensors, and nothing else is looked at: dequantise it first"
         )
     console = Console()
+    print_choice(console, read)
     console.print(finding_table(findings))
     hit = sum(finding.nonfinite + finding.absurd for finding in findings)
     total = sum(finding.entries for finding in findings)

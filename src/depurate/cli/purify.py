@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from depurate.checkpoints import (
     Checkpoint,
+    Images,
     check_output,
     is_array,
     load_architecture,
@@ -26,15 +27,20 @@ from depurate.checkpoints import (
 )
 from depurate.checkpoints.loading import match_names
 from depurate.checkpoints.quoting import quote
-from depurate.cli.console import print_summary, progress_bars
+from depurate.cli.channels import channels_for
+from depurate.cli.console import print_choice, print_summary, progress_bars
 from depurate.cli.outputs import check_free
 from depurate.devices import device_named
 from depurate.errors import InputError
 from depurate.networks import unwrapped
 from depurate.purification import PurifyResult, purify, rounding_of
+from depurate.purification.images import FEWEST
 from depurate.recovery import Guarantee, Rounding
 from depurate.report.formats import plural
 from depurate.text_files import write_text
+
+# Images shown to a network to learn how many channels it takes: several, as one may be unreadable.
+_TRIED = 8
 
 
 @dataclass(frozen=True)
@@ -88,11 +94,11 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
     model = load_state(architecture, suspect, source=str(settings.suspect))
     anchor = None if settings.anchor is None else read_checkpoint(settings.anchor)
     told = Console(stderr=True)
-    images, source, skipped = _images(settings, model)
-    with progress_bars(told) as progress, _told_of_memory(settings, images):
+    images = _images(settings, model)
+    with progress_bars(told) as progress, _told_of_memory(settings, images.tensor):
         result = purify(
             model.to(device),
-            images.to(device),
+            images.tensor.to(device),
             None if anchor is None else _clean(anchor, architecture),
             settings.method,
             settings.strength,
@@ -102,14 +108,12 @@ def run_purify(settings: Settings, outputs: Outputs) -> int:
             max_images=settings.limit,
             rounding=_stored(architecture, suspect, anchor),
         )
-    if skipped:
-        said = (
-            f"{plural(len(skipped), 'image was', 'images were')} unreadable and skipped, first {skipped[0]}"
-        )
-        told_of = replace(result.record, warnings=(*result.record.warnings, said))
-        result = replace(result, record=told_of)
-    _write(result, target, outputs, suspect, _provenance(settings, suspect, anchor, source))
+    warnings = (*result.record.warnings, *_left_out(images))
+    result = replace(result, record=replace(result.record, warnings=warnings))
+    _write(result, target, outputs, suspect, _provenance(settings, suspect, anchor, images.source))
     console = Console()
+    for read in (suspect, anchor):
+        print_choice(console, read)
     print_summary(console, result.record)
     written = [path for path in (target, outputs.report, outputs.json) if path is not None]
     console.print(Text(f"written: {', '.join(map(str, written))} ({result.record.seconds:.1f} s)"))
@@ -158,20 +162,44 @@ def _check_outputs(target: Path, outputs: Outputs, suspect: Checkpoint, settings
         raise InputError("--out, --report and --json must be different files")
 
 
-def _images(settings: Settings, model: nn.Module) -> tuple[Tensor, str, tuple[str, ...]]:
-    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-    # Pictures are grey or coloured; an array may hold whatever the network takes.
-    known = first is not None and (first.in_channels in (1, 3) or is_array(settings.images))
-    images = read_images(
-        settings.images,
-        data_root=settings.data_root,
-        limit=settings.limit,
-        size=settings.size,
-        channels=first.in_channels if first is not None and known else None,
-        normalize=settings.normalize,
-        seed=settings.seed,
-    )
-    return images.tensor, images.source, tuple(str(entry) for entry in images.skipped)
+def _images(settings: Settings, model: nn.Module) -> Images:
+    if settings.limit < FEWEST:
+        raise InputError(f"--limit {settings.limit}: at least {FEWEST} images are needed")
+
+    def read(channels: int | None, limit: int, normalize: str | None) -> Images:
+        return read_images(
+            settings.images,
+            data_root=settings.data_root,
+            limit=limit,
+            size=settings.size,
+            channels=channels,
+            normalize=normalize,
+            seed=settings.seed,
+        )
+
+    pictures = not is_array(settings.images)
+    channels = channels_for(model, lambda some: read(some, _TRIED, None).tensor, pictures=pictures)
+    images = read(channels, settings.limit, settings.normalize)
+    if len(images.tensor) < FEWEST:
+        left = f", {len(images.skipped)} more cannot be read ({images.skipped[0]})" if images.skipped else ""
+        raise InputError(
+            f"{settings.images}: {plural(len(images.tensor), 'image')} to be had{left}; at least {FEWEST} are needed"
+        )
+    return images
+
+
+def _left_out(images: Images) -> tuple[str, ...]:
+    """What the user must know of pictures that were not read."""
+    said = []
+    if images.skipped:
+        skipped = plural(len(images.skipped), "image was", "images were")
+        said.append(f"{skipped} unreadable and skipped, first {images.skipped[0]}")
+    if images.linked:
+        links = plural(len(images.linked), "link to a folder was", "links to folders were")
+        said.append(
+            f"{links} not followed, first {quote(images.linked[0])}: the pictures there were left out"
+        )
+    return tuple(said)
 
 
 def _write(
@@ -183,7 +211,7 @@ def _write(
         if outputs.report is not None:
             result.write_report(outputs.report, title=suspect.path.name, source=provenance)
         if outputs.json is not None:
-            write_text(outputs.json, result.to_json())
+            write_text(outputs.json, result.to_json(source=provenance))
     except InputError as error:
         raise InputError(f"{error}; the purified checkpoint was written to {target}") from error
 
@@ -191,12 +219,11 @@ def _write(
 def _provenance(
     settings: Settings, suspect: Checkpoint, anchor: Checkpoint | None, images: str
 ) -> dict[str, str]:
-    rows = {
-        "suspect": str(settings.suspect),
-        "suspect sha256": suspect.sha256,
-        "anchor": str(settings.anchor or "unknown"),
-    }
+    rows = {"suspect": str(settings.suspect), "suspect sha256": suspect.sha256}
+    rows |= {"suspect's entry": suspect.entry} if suspect.entry else {}
+    rows["anchor"] = str(settings.anchor or "unknown")
     if anchor is not None:
         rows["anchor sha256"] = anchor.sha256
+        rows |= {"anchor's entry": anchor.entry} if anchor.entry else {}
     rows |= {"architecture": settings.arch, "images": images, "normalisation": settings.normalize or "none"}
     return rows | {"command": shlex.join(["depurate", *sys.argv[1:]])}

@@ -14,7 +14,7 @@ def check_share(owner: object, name: str, value: float) -> None:
         InputError: It is not.
     """
     if not 0 <= value <= 1:
-        raise InputError(f"{owner!r}: {name} must be a number from 0 to 1")
+        raise InputError(f"{_told(owner)}: {name} must be a number from 0 to 1")
 
 
 def check_finite(owner: object, name: str, value: float) -> None:
@@ -24,7 +24,7 @@ def check_finite(owner: object, name: str, value: float) -> None:
         InputError: It is one of them.
     """
     if not math.isfinite(value):
-        raise InputError(f"{owner!r}: {name} must be finite")
+        raise InputError(f"{_told(owner)}: {name} must be finite")
 
 
 def check_choice(owner: object, name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -34,4 +34,10 @@ def check_choice(owner: object, name: str, value: str, allowed: tuple[str, ...])
         InputError: It is not.
     """
     if value not in allowed:
-        raise InputError(f"{owner!r}: {name} must be one of {', '.join(allowed)}")
+        raise InputError(f"{_told(owner)}: {name} must be one of {', '.join(allowed)}")
+
+
+def _told(owner: object) -> str:
+    """A noise as its user wrote it, anything else as Python does."""
+    spec = getattr(owner, "spec", None)
+    return spec if isinstance(spec, str) else repr(owner)

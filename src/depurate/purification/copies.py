@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from depurate.checkpoints.prefixes import meet
 from depurate.errors import InputError
 from depurate.networks import copy_of, unwrapped
 from depurate.recovery import Rounding, certain_hits, hit_statistics, is_mask, read_statistics, rounding_for
@@ -96,6 +97,7 @@ def anchor_state(anchor: nn.Module | Mapping[str, Tensor] | None, model: nn.Modu
         return {}
     given = unwrapped(anchor).state_dict() if isinstance(anchor, nn.Module) else dict(anchor)
     wanted = model.state_dict()
+    given = {name: given[key] for key, name in meet(given.keys(), wanted.keys()).items()}
     shared = {name: value for name, value in given.items() if name in wanted and isinstance(value, Tensor)}
     if not shared:
         raise InputError(

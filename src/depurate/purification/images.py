@@ -99,7 +99,8 @@ def gather(images: Tensor | Iterable[object], *, limit: int, seed: int, like: Te
         The images.
 
     Raises:
-        InputError: No images, fewer than 10 of them or wanted, shapes that differ, NaN or Inf, absurd values.
+        InputError: No images, fewer than 10 of them or wanted, shapes that differ, bytes instead of floats, NaN or Inf,
+            absurd values.
 
     Example:
         >>> benign = gather([torch.rand(30, 1, 8, 8)] * 3, limit=60, seed=0, like=torch.zeros(1))
@@ -154,6 +155,11 @@ def _batches_of(images: Tensor | Iterable[object]) -> Iterable[Tensor]:
         values = batch[0] if isinstance(batch, tuple | list) and batch else batch
         if not isinstance(values, Tensor) or values.ndim < 2:
             raise InputError(f"images: expected batches of shape (n, c, h, w), got {_described(values)}")
+        if values.dtype == torch.uint8:
+            raise InputError(
+                "images: pixels are bytes (torch.uint8), and a network takes floats: divide them by 255, then do "
+                "with them what the network's training did"
+            )
         if len(values):
             yield values.detach()
 

@@ -52,7 +52,7 @@ _PERHAPS_SPARSE = (
 )
 _REPLACED = "as no trigger was found, they were replaced"
 _REPLACED_UNSEARCHED = "as no triggers could be searched for, they were replaced"
-_LEFT = "as a backdoor was found, they were left, and `--method robust` would replace them"
+_LEFT = "as a backdoor was found, they were left, and --method robust would replace them"
 
 
 @dataclass(frozen=True)

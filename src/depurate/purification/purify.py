@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 
+import torch
 from torch import Tensor, nn
 
 from depurate.analysis import after_repair, same_anchor, thin_ground, with_mended
@@ -37,6 +38,8 @@ _MENDED = (
 )
 
 
+# A network that draws at random must not move the caller's own draws.
+@torch.random.fork_rng(devices=[])
 @plain_modes()
 def purify(
     model: nn.Module,
@@ -60,8 +63,8 @@ def purify(
     Args:
         model: The suspect; never modified. Convolutions, dense layers and BatchNorm statistics are recovered, on
             whatever device they are; other parameters are left alone and named in the account.
-        images: Clean images as the network takes them (normalised), shape (n, c, h, w), or an iterable of batches or
-            of (batch, labels) pairs; labels are ignored.
+        images: Clean images as the network takes them (floats, normalised), shape (n, c, h, w), or an iterable of
+            batches or of (batch, labels) pairs; labels are ignored. Bytes (uint8) are refused: divide them by 255.
         anchor: What training started from (initialisation or base model), as a network or a state dict; None when
             unknown, which counts as zero.
         method: `auto`, `exact` (the paper's l1 recovery, layer by layer), `soft` (closed form) or `robust` (entries
@@ -124,6 +127,8 @@ def purify(
     layers = after_repair(done.layers, repaired, ready.working, done.purified)
     layers = with_mended(layers, ready.mended, unwrapped(model), done.purified)
     guessed = _by_name(replaced)
+    untouched = uncovered(unwrapped(model), done.purified, ready.sites)
+    sizes = {name: parameter.numel() for name, parameter in unwrapped(model).named_parameters()}
     record = PurifyRecord(
         method=method,
         guarantee=_weakest(layers, guessed),
@@ -132,7 +137,9 @@ def purify(
         layers=layers,
         agreement=_agreement(plan),
         trials=plan.trials,
-        untouched=uncovered(unwrapped(model), done.purified, ready.sites),
+        untouched=untouched,
+        untouched_entries=sum(sizes[name] for name in untouched),
+        entries=sum(sizes.values()),
         guessed=guessed,
         # A search that could not be made is told of once, also where a repaired network was to be searched again.
         warnings=tuple(

@@ -13,7 +13,7 @@ from depurate.purification.run import Run
 from depurate.recovery import Guarantee, Recipe
 
 _BEHIND = (
-    "a backdoor was looked for in the repaired network, and what follows was found there; `--method robust` only "
+    "a backdoor was looked for in the repaired network, and what follows was found there; --method robust only "
     "repairs"
 )
 _PERHAPS_NONE = (

@@ -69,6 +69,11 @@ class PurifyResult:
         """
         write_report(path, self.record, title=title, source=source)
 
-    def to_json(self) -> str:
-        """Return the account as JSON text."""
-        return json.dumps(self.record.to_dict(), indent=2, allow_nan=False, default=str)
+    def to_json(self, *, source: Mapping[str, str] = _NOTHING) -> str:
+        """Return the account as JSON text.
+
+        Args:
+            source: Rows of provenance to add as `source`: files, digests, the command.
+        """
+        account = self.record.to_dict() | ({"source": dict(source)} if source else {})
+        return json.dumps(account, indent=2, allow_nan=False, default=str)

@@ -39,13 +39,25 @@ class Spectrum:
 
     `span[i]` is the share of the patches' energy along direction i (descending), `suspect[i]` and `purified[i]` the
     shares of the suspect's and the purified update (weights minus anchor) along the same direction; what either lacks
-    to 1 lies outside these directions. At most 512 bins; longer spectra are summed in equal runs. In a layer that was
-    repaired first, the suspect is the repaired one.
+    to 1 lies outside these directions. At most 512 bins; longer spectra are summed in equal runs, the last of which may
+    be shorter, and `directions` says how many directions there are in all (0: one a bin). In a layer that was repaired
+    first, the suspect is the repaired one.
     """
 
     span: tuple[float, ...]
     suspect: tuple[float, ...]
     purified: tuple[float, ...]
+    directions: int = 0
+
+    def ends(self) -> list[int]:
+        """How many leading directions each bin and those before it hold.
+
+        >>> Spectrum((0.5, 0.3, 0.2), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0), directions=5).ends()
+        [2, 4, 5]
+        """
+        bins = len(self.span)
+        run, last = -(-self.directions // max(bins, 1)) or 1, self.directions or bins
+        return [min(run * (place + 1), last) for place in range(bins)]
 
 
 @dataclass(frozen=True)
@@ -231,6 +243,8 @@ class PurifyRecord:
         seconds: Wall time of the whole.
         search: What the search for triggers saw, or None where none was made.
         strength: λ that was asked for, or None where it was to be chosen.
+        untouched_entries: Numbers in the parameters that no recovery covers.
+        entries: Numbers in all parameters of the network.
     """
 
     method: str
@@ -247,6 +261,8 @@ class PurifyRecord:
     seconds: float = 0.0
     search: TriggerSearch | None = None
     strength: float | None = None
+    untouched_entries: int = 0
+    entries: int = 0
 
     @property
     def repaired_first(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from depurate.recovery.records import LayerRecord, PurifyRecord
+from depurate.report.formats import count, percent
 
 
 def entries(layer: LayerRecord) -> int:
@@ -28,6 +29,20 @@ def all_hits(record: PurifyRecord) -> int:
 def all_entries(record: PurifyRecord) -> int:
     """Count the numbers among which hits were counted."""
     return sum(map(entries, record.layers)) + sum(guess.entries for guess in record.guessed)
+
+
+def uncovered_share(record: PurifyRecord) -> str:
+    r"""Say which share of a network's numbers no recovery covers; nothing where the record does not have it.
+
+    >>> from depurate.recovery.records import Guarantee
+    >>> part = {"untouched": ("a",), "untouched_entries": 1, "entries": 40}
+    >>> uncovered_share(PurifyRecord("auto", Guarantee.NONE, "given", 100, (), None, **part))
+    ", 2.5\xa0% of the network's 40 numbers"
+    """
+    if not record.entries:
+        return ""
+    share = percent(record.untouched_entries / record.entries)
+    return f", {share} of the network's {count(record.entries)} numbers"
 
 
 def hit_share(layer: LayerRecord) -> float:

@@ -121,11 +121,12 @@ def residual_histograms(layers: Sequence[LayerRecord]) -> Drawing:
 
 
 @house_style
-def agreement(trials: Sequence[Trial]) -> Drawing:
+def agreement(trials: Sequence[Trial], layers: Sequence[LayerRecord] = ()) -> Drawing:
     """Draw agreement on held-back images with its 95 % interval, and expected loss, for each strength tried.
 
     Args:
         trials: The strengths tried.
+        layers: The layers' records, some of which may have used more than the strength chosen.
 
     Returns:
         A panel for the agreement and one for the expected loss.
@@ -159,7 +160,13 @@ def agreement(trials: Sequence[Trial]) -> Drawing:
     images = " or ".join(count(size) for size in sorted({trial.agreement.images for trial in trials}))
     chosen = ", ".join(scientific(trial.strength) for trial in ordered if trial.chosen)
     carried = " Below each strength: the share of the images that each trigger was put on." if shares else ""
-    marked = f"The diamond marks the strength chosen, {chosen}." if chosen else "None is marked as chosen."
+    most = max((layer.strength for layer in layers if layer.strength is not None), default=0.0)
+    more = ""
+    if most > max((trial.strength for trial in trials if trial.chosen), default=most):
+        more = f"; layers that see fewer patches than directions use more, up to {scientific(most)}"
+    marked = (
+        f"The diamond marks the strength chosen, {chosen}{more}." if chosen else "None is marked as chosen."
+    )
     caption = (
         f"Measured on {images} benign images that the recovery did not see, without labels. {marked}{carried}"
     )

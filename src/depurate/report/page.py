@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from depurate.errors import InputError
 from depurate.recovery.records import Guarantee, PurifyRecord
-from depurate.report.counting import hit_share, hits
+from depurate.report.counting import has_kernels, hit_share, hits, uncovered_share
 from depurate.report.figures import agreement, noise_per_layer, residual_histograms, spectra, trigger_sizes
 from depurate.report.formats import count, duration, legible, percent, plural, scientific
 from depurate.report.summary import key_numbers
@@ -56,7 +56,7 @@ def render_report(record: PurifyRecord, *, title: str, source: Mapping[str, str]
                 trigger_sizes(record.search),
                 spectra(record.layers),
                 residual_histograms(record.layers),
-                agreement(record.trials),
+                agreement(record.trials, record.layers),
             ),
             guarantees=tuple(Guarantee),
         )
@@ -111,12 +111,14 @@ def _environment() -> Environment:
         "breakable": _breakable,
         "count": count,
         "duration": duration,
+        "has_kernels": has_kernels,
         "hit_share": hit_share,
         "hits": hits,
         "percent": percent,
         "plural": plural,
         "scientific": scientific,
         "supported": supported,
+        "uncovered_share": uncovered_share,
         "svg": lambda panel: Markup(panel.svg),
     }
     return environment

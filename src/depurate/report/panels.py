@@ -14,8 +14,6 @@ from depurate.recovery.records import Histogram, LayerRecord, Spectrum, TriggerS
 from depurate.report.formats import count, percent, plural, scientific, shorten
 from depurate.report.svg import BLUE, GREY, INK, VERMILLION, Panel, canvas, panel, wide_canvas
 
-MAX_BINS = 512
-"""Bins of a recorded spectrum; a longer one was summed in equal runs of directions."""
 LABELS = 9
 """Strengths written along an axis at most."""
 
@@ -111,8 +109,7 @@ def spectrum_panel(layer: LayerRecord, spectrum: Spectrum, key: str) -> Panel:
         The panel.
     """
     figure, axis = canvas(330, 262)
-    run = _directions_a_bin(layer.fan_in, len(spectrum.span))
-    directions = [min(run * (i + 1), layer.fan_in) or 1 for i in range(len(spectrum.span))]
+    directions = spectrum.ends()
     span, suspect, purified = (
         list(accumulate(shares)) for shares in (spectrum.span, spectrum.suspect, spectrum.purified)
     )
@@ -216,12 +213,6 @@ def trial_panel(readings: Sequence[Reading], heading: str, unit: str, key: str) 
         f"{reading.label}: {reading.text}{' (chosen)' if reading.chosen else ''}" for reading in readings
     )
     return panel(figure, key, f"{heading} for each strength. {words}.")
-
-
-def _directions_a_bin(fan_in: int, bins: int) -> int:
-    run = -(-fan_in // MAX_BINS)
-    # Fewer bins than the whole fan-in fills: only some directions were recorded, one a bin.
-    return run if run and bins == -(-fan_in // run) else 1
 
 
 def _decades(low: float, high: float) -> tuple[float, float]:

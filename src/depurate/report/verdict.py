@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from depurate.recovery.records import Guarantee, LayerRecord, PurifyRecord, TriggerSearch
-from depurate.report.counting import all_entries, all_hits, has_kernels, hits
+from depurate.report.counting import all_entries, all_hits, has_kernels, hits, uncovered_share
 from depurate.report.formats import NBSP, count, percent, plural, shorten
 
 STRONGEST_FIRST = (
@@ -243,7 +243,7 @@ def _trust(record: PurifyRecord, guarantee: Guarantee) -> tuple[str, ...]:
     if record.untouched:
         sentences.append(
             f"{plural(len(record.untouched), 'parameter is', 'parameters are')} covered by no recovery "
-            "and passed on as received."
+            f"and passed on as received{uncovered_share(record)}."
         )
     held, before = record.agreement, "repaired" if record.repaired_first else "suspect"
     if held is None:

@@ -7,6 +7,7 @@ from depurate.spans.geometry import Geometry, geometry_of, read_kernels, write_k
 from depurate.spans.modes import plain_modes
 from depurate.spans.moments import Moments, Sampling, measure, measure_passes, measure_whole
 from depurate.spans.naming import key_of
+from depurate.spans.parametrised import parametrised_layers, told_parametrised
 from depurate.spans.passes import Passes
 from depurate.spans.sites import BATCH_NORMS, Site, find_sites, run_to
 
@@ -25,10 +26,12 @@ __all__ = [
     "measure",
     "measure_passes",
     "measure_whole",
+    "parametrised_layers",
     "plain_modes",
     "read_kernels",
     "run_to",
     "shown",
     "span_of",
+    "told_parametrised",
     "write_kernels",
 ]

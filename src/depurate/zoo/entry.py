@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from depurate.checkpoints import load_state, read_checkpoint
+from depurate.checkpoints import load_state, read_checkpoint, store_tensors
 from depurate.contamination.attacks import Attack, attack_tensors, parse_attack, with_tensors
 from depurate.errors import InputError
 from depurate.text_files import write_text
@@ -122,5 +121,4 @@ def save_entry(entry: ZooEntry, folder: str | os.PathLike[str]) -> None:
 
 def _write(path: Path, state: Mapping[str, Tensor]) -> None:
     packed = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    # One note alone: safetensors writes several in an order of chance, and the file would differ each time.
-    save_file(packed, path, metadata={"format": "pt"})
+    store_tensors(path, packed, {"format": "pt"})

@@ -57,8 +57,14 @@ def fill(
     Raises:
         InputError: The folder cannot be made, or an entry there is damaged.
     """
+    there = folder.exists()
     make_folder(folder)
-    yield from _Filler(folder, kind, _Once(data), again, progress).fill(orders)
+    try:
+        yield from _Filler(folder, kind, _Once(data), again, progress).fill(orders)
+    finally:
+        # Where nothing came of it, as without the data, no empty folder is left.
+        if not there and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 class _Once:
