@@ -162,16 +162,18 @@ class Unusual(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("net", "images", "coarse"),
+    ("build", "images", "coarse"),
     [
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), pictures(), True),
-        (nn.Sequential(nn.Flatten(), nn.Linear(243, 4)), pictures(), False),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).double(), pictures().double(), False),
-        (Close(), pictures(60), False),
-        (Unusual(), pictures(), False),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), pictures(), True),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(243, 4)), pictures(), False),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).double(), pictures().double(), False),
+        (Close, pictures(60), False),
+        (Unusual, pictures(), False),
     ],
 )
-def test_networks_are_computed_in_bfloat16_where_they_answer_alike(monkeypatch, net, images, coarse):
+def test_networks_are_computed_in_bfloat16_where_they_answer_alike(monkeypatch, build, images, coarse):
+    torch.manual_seed(0)  # of some random networks the scores are closer than that
+    net = build()
     monkeypatch.setattr(effort, "_has_matrix_units", lambda: True)
     with coarsely(net.eval().requires_grad_(False), images)():
         assert torch.is_autocast_enabled("cpu") == coarse
