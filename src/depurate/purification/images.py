@@ -155,7 +155,7 @@ def _batches_of(images: Tensor | Iterable[object]) -> Iterable[Tensor]:
         values = batch[0] if isinstance(batch, tuple | list) and batch else batch
         if not isinstance(values, Tensor) or values.ndim < 2:
             raise InputError(f"images: expected batches of shape (n, c, h, w), got {_described(values)}")
-        if values.dtype == torch.uint8:
+        if values.dtype == torch.uint8 and bool((values > 1).any()):
             raise InputError(
                 "images: pixels are bytes (torch.uint8), and a network takes floats: divide them by 255, then do "
                 "with them what the network's training did"

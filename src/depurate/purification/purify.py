@@ -64,7 +64,8 @@ def purify(
         model: The suspect; never modified. Convolutions, dense layers and BatchNorm statistics are recovered, on
             whatever device they are; other parameters are left alone and named in the account.
         images: Clean images as the network takes them (floats, normalised), shape (n, c, h, w), or an iterable of
-            batches or of (batch, labels) pairs; labels are ignored. Bytes of 0 to 255 (uint8) are refused: divide them by 255.
+            batches or of (batch, labels) pairs; labels are ignored. Bytes of 0 to 255 (uint8) are refused:
+            divide them by 255.
         anchor: What training started from (initialisation or base model), as a network or a state dict; None when
             unknown, which counts as zero.
         method: `auto`, `exact` (the paper's l1 recovery, layer by layer), `soft` (closed form) or `robust` (entries
