@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -166,7 +165,7 @@ def solve_levelled(
     moved = torch.where(residuals.abs() <= finest, residuals, 0.0)
     rows = (moved != 0).any(0).nonzero()[:, 0]
     if rows.numel():
-        solution = _with(solution, rows, solve((update - moved)[:, rows], rows))
+        solution = solution.with_some(rows, solve((update - moved)[:, rows], rows))
     size = torch.linalg.vector_norm(solution.fitted, dim=0)
     level = kernels * (update.abs() + reach[:, None] * size)
     level[:, rows] = torch.maximum(level, finest)[:, rows]
@@ -197,16 +196,3 @@ def _of_kernels(reach: Tensor, update: Tensor, anchor: Tensor, rounding: Roundin
     share = rounding.weights * weights / (size * (1 + reach.square().sum().sqrt()))
     most = max(rounding.update, rounding.coarsest)
     return share.nan_to_num(0.0, posinf=most).clamp(rounding.update, most)
-
-
-def _with(solution: Solution, rows: Tensor, again: Solution) -> Solution:
-    """Put the solutions of some targets in the place of theirs."""
-    changed: dict[str, Any] = {}
-    for entry in fields(Solution):
-        value = getattr(solution, entry.name)
-        if isinstance(value, Tensor):
-            changed[entry.name] = value.index_copy(value.ndim - 1, rows, getattr(again, entry.name))
-    status = list(solution.status)
-    for place, state in zip(rows.tolist(), again.status, strict=True):
-        status[place] = state
-    return replace(solution, **changed, status=tuple(status), seconds=solution.seconds + again.seconds)

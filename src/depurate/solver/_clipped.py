@@ -8,7 +8,7 @@ errors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ def solve_clipped(job: Job, run: Callable[[Job], Solution]) -> Solution:
     if not bool(missed.any()):
         return whole
     every, chosen = torch.ones_like(cut[:, 0]), missed.nonzero()[:, 0]
-    return _replaced(whole, chosen, run(job.take(every, chosen)))
+    return whole.with_some(chosen, run(job.take(every, chosen)))
 
 
 def _limits(targets: Tensor) -> Tensor | None:
@@ -55,8 +55,10 @@ def _limits(targets: Tensor) -> Tensor | None:
     if not far.numel():
         return None
     limits = torch.full_like(peak, torch.inf)
-    others = sizes[:, far].double().masked_fill(~there[:, far], torch.nan)
-    limits[far] = (_FAR * torch.nanquantile(others, _LOW, dim=0)).to(limits)
+    # Zeros come last; `quantile` takes no more than 2^24 numbers.
+    others = sizes[:, far].double().masked_fill(~there[:, far], torch.inf).sort(dim=0).values
+    place = (_LOW * (there[:, far].sum(0, keepdim=True) - 1)).long()
+    limits[far] = (_FAR * others.gather(0, place)[0]).to(limits)
     return limits
 
 
@@ -82,15 +84,3 @@ def _put_back(job: Job, clipped: Job, found: Solution, cut: Tensor, weights: Ten
         gap=torch.where(more > 0, found.gap * (found.objective / objective), found.gap),
         zeros=(residuals == 0).sum(0),
     )
-
-
-def _replaced(found: Solution, chosen: Tensor, other: Solution) -> Solution:
-    """Put other solutions in place of some."""
-    tensors = {entry.name: getattr(found, entry.name) for entry in fields(found)}
-    tensors = {name: value.clone() for name, value in tensors.items() if isinstance(value, Tensor)}
-    for name, value in tensors.items():
-        value[..., chosen] = getattr(other, name)
-    status = list(found.status)
-    for place, state in zip(chosen.tolist(), other.status, strict=True):
-        status[place] = state
-    return replace(found, **tensors, status=tuple(status))

@@ -86,6 +86,23 @@ class Solution:
     method: str
     seconds: float
 
+    def with_some(self, chosen: Tensor, other: Solution) -> Solution:
+        """Put the solutions of another call in the place of some of these, the times added up.
+
+        Args:
+            chosen: Which targets, shape (q,).
+            other: Of just these targets.
+        """
+        tensors: dict[str, Any] = {}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, Tensor):
+                tensors[entry.name] = value.index_copy(value.ndim - 1, chosen, getattr(other, entry.name))
+        status = list(self.status)
+        for place, state in zip(chosen.tolist(), other.status, strict=True):
+            status[place] = state
+        return replace(self, status=tuple(status), seconds=self.seconds + other.seconds, **tensors)
+
     def cast(self, dtype: torch.dtype, flat: bool, seconds: float) -> Solution:
         """Give the same solution in another dtype, one-dimensional if `flat`, with the time it took."""
         tensors: dict[str, Any] = {}
