@@ -10,13 +10,15 @@ from depurate import InputError, purify
 from depurate.recovery import Guarantee
 
 
-def trained(*, bias_rate=1.0, weight_rate=1.0, steps=300):
+def trained(*, bias_rate=1.0, weight_rate=1.0, steps=300, width=40, dead=0):
     """A network whose first layer moved within the span of thirty inputs, its anchor and the inputs."""
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(30, 200, generator=generator)
     labels = torch.randint(0, 3, (30,), generator=generator)
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(200, 40), nn.ReLU(), nn.Linear(40, 3))
+    net = nn.Sequential(nn.Linear(200, width), nn.ReLU(), nn.Linear(width, 3))
+    with torch.no_grad():
+        net[0].bias[:dead] = -30
     anchor = copy.deepcopy(net.state_dict())
     groups = [
         {"params": [net[0].weight], "lr": 0.1 * weight_rate},
@@ -73,6 +75,33 @@ def test_biases_with_a_rate_of_their_own_are_not_called_hit(rates, method):
     assert result.layers[0].certified == 0
     for name, value in clean.state_dict().items():
         assert torch.equal(result.model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("harm", ["dead", "lost", "column", "hit column"])
+@pytest.mark.parametrize("rate", [0, 2])
+def test_odd_biases_are_told_beside_dead_units_and_damage(harm, rate):
+    clean, anchor, inputs = trained(bias_rate=rate, dead=5 if harm == "dead" else 0)
+    hit, generator = copy.deepcopy(clean), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        if harm == "lost":
+            hit[0].weight[torch.rand(40, 200, generator=generator) < 0.6] = float("nan")
+        if harm == "column":
+            hit[0].weight[:, 7] = float("nan")
+        if harm == "hit column":
+            hit[0].weight[:24, 7] += 1
+    result = purify(hit, inputs, anchor, "exact")
+    assert result.layers[0].certified == (5 if harm == "dead" else 0)
+    assert torch.equal(result.model[0].bias, clean[0].bias)
+    assert float(off(result.model, clean).max()) < 1e-4
+
+
+@pytest.mark.parametrize("kernels", [3, 7])
+def test_odd_biases_of_few_kernels_are_told_too(kernels):
+    clean, anchor, inputs = trained(bias_rate=2, width=kernels)
+    result = purify(clean, inputs, anchor, "exact")
+    assert torch.equal(result.model[0].bias, clean[0].bias)
+    # Units that never moved have biases that did not, either.
+    assert result.layers[0].certified <= int((clean[0].bias == anchor["0.bias"]).sum())
 
 
 def test_noise_beside_odd_biases_is_still_undone():

@@ -129,3 +129,26 @@ def test_a_huge_entry_that_the_fit_goes_through_is_kept():
     found = lad(design, targets)
     assert found.coefficients.tolist() == pytest.approx([1, 1e9, 1])
     assert found.residuals.abs().sum() == 1
+
+
+@pytest.mark.parametrize("size", [1e14, 1e20, 1e30])
+def test_few_entries_among_zeros_are_not_taken_for_rounding_of_huge_ones(size):
+    generator = torch.Generator().manual_seed(0)
+    design, targets = torch.randn(200, 3, generator=generator).to(D), torch.zeros(200, dtype=D)
+    targets[:2] = 1 + torch.rand(2, generator=generator).to(D)
+    targets[2:10] = size * torch.randn(8, generator=generator).to(D)
+    found = lad(design, targets)
+    assert int(found.zeros) == 190
+    assert found.coefficients.abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("size", [1e13, 1e20])
+def test_rows_without_weight_do_not_hide_huge_entries(size):
+    generator = torch.Generator().manual_seed(0)
+    design = torch.randn(200, 3, generator=generator).to(D)
+    targets = design @ tensor([1.0, -2, 3]) + 0.1 * torch.randn(200, generator=generator).to(D)
+    weights = torch.ones(200, dtype=D)
+    targets[0], weights[40:], targets[40:] = size, 0, size
+    found, expected = lad(design, targets, weights=weights), lad(design[:40], targets[:40])
+    assert torch.allclose(found.coefficients, expected.coefficients, atol=1e-10)
+    assert found.status == expected.status

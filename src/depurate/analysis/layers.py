@@ -233,7 +233,7 @@ def _uncertified(outcome: LayerOutcome, count: int, rank: str) -> list[str]:
     """Say why kernels are not certified."""
     of = f"{count:,} of {outcome.suspect.shape[0] * outcome.suspect.shape[1]:,} kernels not certified"
     idle = sum(int(fit.idle.sum()) for fit in outcome.fits)
-    if any(fit.odd for fit in outcome.fits):
+    if any(bool(fit.odd.any()) for fit in outcome.fits):
         return [
             f"{of}: the biases of nearly all kernels are not what the span says, as biases trained at a rate of their "
             "own or lost altogether are; they were left as they are"

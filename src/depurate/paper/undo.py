@@ -67,5 +67,7 @@ def undo(
     purified = torch.where(solution.residuals == 0, suspect, anchor + again.fitted)
     # A fit of smooth misfits meets many rows within rounding: β of both layers trained at once, in float32.
     believed = chance(~found.lit, solution, found.level) < BELIEVABLE
-    certified = solution.certified & again.confirmed & believed & found.within(update, again.fitted)
+    certified = (
+        solution.certified & again.confirmed & believed & found.within(update, again.fitted, again.grown)
+    )
     return Undone(purified, solution, certified)

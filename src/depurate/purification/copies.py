@@ -62,9 +62,12 @@ def rounding_of(*states: nn.Module | Mapping[str, Tensor] | None) -> dict[str, R
     {'fc': 0.01, 'head': 1e-11}
     """
     stored: dict[str, list[torch.dtype]] = {}
+    first: list[str] = []
     for state in states:
         tensors = unwrapped(state).state_dict() if isinstance(state, nn.Module) else state or {}
-        for name, value in tensors.items():
+        first = first or list(tensors)
+        for key, name in meet(tensors.keys(), first).items():
+            value = tensors[key]
             if isinstance(value, Tensor) and value.is_floating_point():
                 stored.setdefault(name.rpartition(".")[0], []).append(value.dtype)
     return {name: rounding_for(*dtypes) for name, dtypes in stored.items()}

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from depurate.solver import Solution
 
-# Biases of nearly all kernels are off, and hardly any of their other entries: of so many kernels at least.
-_NEARLY_ALL, _HARDLY, _FEWEST = 0.9, 0.5, 8
+# Biases of more kernels than this are off, which chance would do less often than that.
+_NEARLY_ALL, _BY_CHANCE = 0.9, 0.05
 
 
 def weights_without(lost: Tensor) -> Tensor | None:
@@ -62,21 +62,28 @@ def idle_kernels(solution: Solution, suspect: Tensor, anchor: Tensor, reached: T
     return (met.sum(1) > solution.rank) & (telling.sum(1) <= solution.rank)
 
 
-def odd_biases(hits: Tensor) -> bool:
-    """Whether the last entries, biases, of nearly all kernels are off, and of others hardly any.
+def odd_biases(off: Tensor, moved: Tensor, told: Tensor, rate: float) -> Tensor:
+    """Mark biases that are off in nearly all kernels, more often than their other entries would be by chance.
 
     Biases that were trained at a rate of their own, or not at all, look so, as does a vector of biases that is lost: it
-    cannot be told which.
+    cannot be told which. Kernels that never moved are judged by themselves: biases of dead units do not move, either.
 
     Args:
-        hits: Shape (kernels, fan_in), bool.
+        off: Whether the bias is not what the fit says, shape (kernels,), bool; of all groups of a layer.
+        moved: Whether anything of the fit is not zero, same shape.
+        told: Whether the bias is not known to be lost, same shape.
+        rate: Share of the other entries that are off.
 
-    >>> hits = torch.zeros(10, 5, dtype=torch.bool)
-    >>> hits[:, 4] = True
-    >>> odd_biases(hits), odd_biases(hits.flip(1))
-    (True, False)
+    Returns:
+        Same shape, bool.
+
+    >>> off, every = torch.tensor([True] * 4 + [False]), torch.ones(5, dtype=torch.bool)
+    >>> odd_biases(off, off, every, 0.1).tolist(), odd_biases(off, off, every, 0.8).any().item()
+    ([True, True, True, True, False], False)
     """
-    if len(hits) < _FEWEST or hits.shape[1] < 2:
-        return False
-    share = hits.double().mean(0)
-    return bool(share[-1] > _NEARLY_ALL) and bool(share[:-1].max() < _HARDLY)
+    odd = torch.zeros_like(off)
+    for some in (moved & told, ~moved & told):
+        count = int((off & some).sum())
+        if count > _NEARLY_ALL * int(some.sum()) and rate**count < _BY_CHANCE:
+            odd |= off & some
+    return odd

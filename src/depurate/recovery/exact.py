@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +16,8 @@ from depurate.spans import Span
 
 # A fit is no accident when chance makes as many zero residuals less often than this.
 BELIEVABLE = 1e-6
+# Of weights stored so coarsely, relative to their updates, those that moved by little look as if they had not.
+_COARSE = 1e-2
 # So many levels above the level the density of residuals is looked at.
 _ABOVE = 3
 
@@ -33,7 +36,8 @@ class ExactFit:
         margin: max|z| over rows of zero residual, shape (kernels,).
         rank: Dimension of the span.
         idle: Kernels that met hardly anything but zeros and were left as they are, shape (kernels,), bool.
-        odd: Whether nearly all biases were off, and left as they are.
+        moved: Kernels of which something that is met is not zero, same shape.
+        odd: Kernels whose biases were left as they are, as nearly all were off, same shape.
     """
 
     kernels: Tensor
@@ -43,7 +47,8 @@ class ExactFit:
     margin: Tensor
     rank: int
     idle: Tensor
-    odd: bool
+    moved: Tensor
+    odd: Tensor
 
 
 def exact_recovery(
@@ -53,7 +58,6 @@ def exact_recovery(
     rounding: float | Rounding,
     *,
     lost: Tensor | None = None,
-    biased: bool = False,
     patience: int = 100,
 ) -> ExactFit:
     """Recover all kernels of one group as the paper does, and certify each.
@@ -61,8 +65,7 @@ def exact_recovery(
     ũ_j = argmin_u ‖Θ_j − W_j(0) − A u‖₁,  W̃_j = W_j(0) + A ũ_j, with A an orthonormal basis of the span.
 
     Entries known to be lost are left out of the fit and are no evidence for it, nor are zeros where the anchor is zero
-    or unknown: a kernel of which hardly anything else is met stays as it is. So do biases that are off in nearly all
-    kernels, as those trained at a rate of their own are.
+    or unknown: a kernel of which hardly anything else is met stays as it is.
 
     Args:
         span: Of the layer's clean patches.
@@ -70,7 +73,6 @@ def exact_recovery(
         anchor: W(0), same shape.
         rounding: Of the weights, below which a residual counts as zero; a number is relative to the update.
         lost: Entries hit beyond doubt, whatever they were filled with, same shape, bool; None for none.
-        biased: Whether the last entry of each kernel is its bias.
         patience: Iterations of the solver at most.
 
     Returns:
@@ -101,10 +103,7 @@ def exact_recovery(
     levelled = replace(levelled, solution=solution)
     idle = idle_kernels(solution, suspect, anchor, ~unreached)
     hits = (solution.residuals.T != 0) & ~idle[:, None] | lost
-    odd = biased and odd_biases(hits[~idle])
-    unproved = idle | hits[:, -1] if odd else idle
-    if odd:
-        hits[:, -1] &= lost[:, -1]
+    moved = ((update != 0) & (solution.residuals == 0) & ~unreached[:, None]).any(0)
     again = refit(span.directions, update, solution)
     recovered = (anchor.double() + again.fitted.T).to(suspect.dtype)
     beyond_chance = again.confirmed & (chance(unreached, solution, levelled.level) < BELIEVABLE)
@@ -113,14 +112,44 @@ def exact_recovery(
         hits=hits,
         certified=solution.certified
         & beyond_chance
-        & ~unproved
-        & levelled.within(update, again.fitted)
+        & ~idle
+        & (moved | ~hits.any(1) | (levelled.coarsest < _COARSE))
+        & levelled.within(update, again.fitted, again.grown)
         & (0 < span.rank < len(span.directions)),
         gap=solution.gap,
         margin=solution.margin,
         rank=solution.rank,
         idle=idle,
-        odd=odd,
+        moved=moved,
+        odd=torch.zeros_like(idle),
+    )
+
+
+def with_odd_biases(fits: Sequence[ExactFit], suspect: Tensor, lost: Tensor) -> tuple[ExactFit, ...]:
+    """Leave biases as they are where nearly all of a layer's are off, and certify none of their kernels.
+
+    Args:
+        fits: One per group.
+        suspect: Shape (groups, kernels, fan_in), the bias last.
+        lost: Same shape, bool.
+    """
+    off = torch.stack([fit.hits for fit in fits])
+    moved, idle = (torch.stack([getattr(fit, name) for fit in fits]) for name in ("moved", "idle"))
+    others = (off & ~lost)[..., :-1][~idle]
+    odd = odd_biases(
+        off[..., -1], moved, ~lost[..., -1] & ~idle, float(others.double().mean().nan_to_num(0.0))
+    )
+    kept = torch.zeros_like(off)
+    kept[..., -1] = odd
+    return tuple(
+        replace(
+            fit,
+            kernels=torch.where(stays, received, fit.kernels),
+            hits=fit.hits & ~stays,
+            certified=fit.certified & ~which,
+            odd=which,
+        )
+        for fit, stays, received, which in zip(fits, kept, suspect, odd, strict=True)
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from depurate.recovery.exact import exact_recovery
+from depurate.recovery.exact import exact_recovery, with_odd_biases
 from depurate.recovery.outcome import LayerOutcome
 from depurate.recovery.recipe import Recipe
 from depurate.recovery.robust import repair_entries
@@ -101,10 +101,11 @@ def _exact(outcome: LayerOutcome, spans: list[Span], recipe: Recipe) -> LayerOut
             outcome.anchor[group],
             rounding,
             lost=outcome.hits[group],
-            biased=outcome.site.geometry is not None and outcome.site.geometry.bias,
         )
         for group, span in enumerate(spans)
     )
+    if outcome.site.geometry is not None and outcome.site.geometry.bias:
+        fits = with_odd_biases(fits, outcome.purified, outcome.hits)
     # The patches of its later calls were made with the very weights that are in doubt.
     shared = outcome.site.calls > 1 and any(bool(fit.hits.any()) for fit in fits)
     outcome = replace(outcome, doubted=outcome.doubted or shared)

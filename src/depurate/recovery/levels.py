@@ -85,16 +85,17 @@ class Levelled:
     coarsest: float
     lit: Tensor
 
-    def within(self, update: Tensor, fitted: Tensor) -> Tensor:
+    def within(self, update: Tensor, fitted: Tensor, grown: Tensor) -> Tensor:
         """Tell whether the entries that count as zero say that the kernel is right up to its rounding.
 
-        2 √(d / (|Z| − r)) ‖(y − A u)_Z‖ ≤ κ ‖A u‖ over the rows that A reaches: as far as the entries Z are from the
-        fit, so are the others, hit and replaced, from what training made of them, by twice as much at most. A
-        kernel further off must not be called exact.
+        2 max(√d, g) ‖(y − A u)_Z‖ / √(|Z| − r) ≤ κ ‖A u‖ over the rows that A reaches: as far as the entries Z are from
+        the fit, so are the others, hit and replaced, from what training made of them, by twice as much at most, or by
+        as much more as they hang on faint directions, g. A kernel further off must not be called exact.
 
         Args:
             update: y, shape (d, p).
             fitted: A u, same shape, from all rows that count as zero.
+            grown: g of `refit`, shape (p,).
 
         Returns:
             Shape (p,), bool.
@@ -102,7 +103,8 @@ class Levelled:
         left = (update - fitted).masked_fill(self.solution.residuals != 0, 0.0)
         size = torch.linalg.vector_norm(fitted, dim=0)
         spare = ((self.solution.residuals == 0)[self.lit].sum(0) - self.solution.rank).clamp_min(1)
-        share = _SPREAD * torch.linalg.vector_norm(left, dim=0) * (self.lit.sum() / spare).sqrt()
+        wide = torch.maximum(self.lit.sum().sqrt().to(grown), grown)
+        share = _SPREAD * torch.linalg.vector_norm(left, dim=0) * wide / spare.sqrt()
         near: Tensor = share <= self.coarsest * size
         return near
 

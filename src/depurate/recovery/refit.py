@@ -26,10 +26,13 @@ class Refit:
         fitted: A u, shape (d, p), with u solved from the rows of zero residual alone, to rounding of the fit itself
             however large the noise on the other rows; the solution's own where those rows are not of full rank.
         confirmed: Shape (p,), bool: every row of zero residual is confirmed by the others.
+        grown: √Σ h_i over the rows that are not met, shape (p,): how much larger errors of the rows met become there,
+            one row's to all of them; zero where nothing was solved.
     """
 
     fitted: Tensor
     confirmed: Tensor
+    grown: Tensor
 
 
 def refit(design: Tensor, targets: Tensor, solution: Solution) -> Refit:
@@ -59,18 +62,19 @@ def refit(design: Tensor, targets: Tensor, solution: Solution) -> Refit:
     """
     zero, sought = (solution.residuals == 0).T, targets.T.to(torch.float64)
     confirmed, fitted = solution.zeros > solution.rank, solution.fitted.T.to(torch.float64)
+    grown = torch.zeros_like(sought[:, 0])
     if solution.rank == 0 or not bool(confirmed.any()):
-        return Refit(solution.fitted, confirmed)
+        return Refit(solution.fitted, confirmed, grown)
     basis = torch.linalg.svd(design.to(torch.float64), full_matrices=False)[0][:, : solution.rank]
     for rows in torch.split(confirmed.nonzero()[:, 0], max(1, _BLOCK // basis.numel())):
-        fit, leverage, sound = _solve_rows(basis, zero[rows], sought[rows])
+        fit, leverage, grown[rows], sound = _solve_rows(basis, zero[rows], sought[rows])
         fitted[rows] = torch.where(sound[:, None], fit, fitted[rows])
         confirmed[rows] = sound & (leverage < _LEVERAGE)
-    return Refit(fitted.T.to(targets.dtype), confirmed)
+    return Refit(fitted.T.to(targets.dtype), confirmed, grown)
 
 
-def _solve_rows(basis: Tensor, zero: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Least squares on the rows `zero` (p, d): Q c (p, d), max_Z h_i (p,), and whether Q_Z is of full rank (p,)."""
+def _solve_rows(basis: Tensor, zero: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Least squares on the rows Z: Q c (p, d), max_Z h_i and √Σ h_i beside Z (p,), whether Q_Z has full rank (p,)."""
     masked = zero[:, :, None] * basis
     factor, info = torch.linalg.cholesky_ex(masked.mT @ masked)
     sound = info == 0
@@ -78,9 +82,10 @@ def _solve_rows(basis: Tensor, zero: Tensor, targets: Tensor) -> tuple[Tensor, T
     unit = torch.eye(basis.shape[1]).to(factor)
     inverse = torch.cholesky_inverse(torch.where(sound[:, None, None], factor, unit))
     sound &= inverse.diagonal(dim1=1, dim2=2).sum(1) < _SINGULAR
-    leverage = ((masked @ inverse) * masked).sum(2).amax(1)
+    reach = ((basis @ inverse) * basis).sum(2).clamp_min(0)
+    leverage, grown = torch.where(zero, reach, 0.0).amax(1), torch.where(zero, 0.0, reach).sum(1).sqrt()
     coefficients = targets.new_zeros(len(targets), basis.shape[1])
     for _ in range(3):  # the first is the solution, the others take away its rounding
         residuals = torch.where(zero, targets - coefficients @ basis.T, 0.0)
         coefficients = coefficients + ((residuals @ basis)[:, None] @ inverse)[:, 0]
-    return coefficients @ basis.T, leverage, sound
+    return coefficients @ basis.T, leverage, grown, sound

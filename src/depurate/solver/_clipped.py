@@ -49,17 +49,17 @@ def solve_clipped(job: Job, run: Callable[[Job], Solution]) -> Solution:
 def _limits(targets: Tensor) -> Tensor | None:
     """How large entries of each target may be, shape (p,), infinite where none is huge; None where none is anywhere."""
     sizes, peak = targets.detach().abs(), largest(targets.detach().T)
-    there = sizes != 0
-    small = (sizes < peak / _FAR) & there
-    far = (small.sum(0) > _LOW * there.sum(0)).nonzero()[:, 0]
+    small = sizes < peak / _FAR
+    far = (small.sum(0) > _LOW * len(sizes)).nonzero()[:, 0]
     if not far.numel():
         return None
     limits = torch.full_like(peak, torch.inf)
-    # Zeros come last; `quantile` takes no more than 2^24 numbers.
-    others = sizes[:, far].double().masked_fill(~there[:, far], torch.inf).sort(dim=0).values
-    place = (_LOW * (there[:, far].sum(0, keepdim=True) - 1)).long()
-    limits[far] = (_FAR * others.gather(0, place)[0]).to(limits)
-    return limits
+    # The others that are not zero; these tell of no size. `quantile` takes no more than 2^24 numbers.
+    others = (small & (sizes != 0))[:, far]
+    ordered = sizes[:, far].double().masked_fill(~others, torch.inf).sort(dim=0).values
+    place = (_LOW * (others.sum(0, keepdim=True) - 1)).long().clamp_min(0)
+    limits[far] = (_FAR * ordered.gather(0, place)[0]).to(limits)
+    return limits if bool(limits.isfinite().any()) else None
 
 
 def _weights(job: Job, found: Solution) -> Tensor:

@@ -124,7 +124,7 @@ def lad(
         whole = method in ("auto", "interior")
         return solve_rescaled(job, run(job), lambda part: run(part, 0)) if whole else run(job)
 
-    solution = solve_clipped(job, lambda part: solve_weighted_rows(part, run_weighted))
+    solution = solve_weighted_rows(job, lambda part: solve_clipped(part, run_weighted))
     if progress is not None:
         progress(len(solution.status), len(solution.status))
     solution = solution.cast(design.dtype, flat, time.perf_counter() - started)

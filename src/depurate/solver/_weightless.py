@@ -93,7 +93,7 @@ def _complete(job: Job, rows: Tensor, chosen: Tensor, found: Solution, rank: int
     whole = job.take(every, chosen)
     fitted, targets = whole.fit(found), whole.targets.detach().to(torch.float64)
     level = targets.abs() + whole.design.detach().to(torch.float64).abs() @ found.coefficients.abs()
-    level = whole.rounding.T * (level + 1e-9 * largest(targets.T))
+    level = whole.rounding.T * (level + 1e-9 * largest(fitted.T))
     residuals = targets - fitted
     residuals = residuals.masked_fill(residuals.abs() <= level, 0.0)
     fitted = torch.where(residuals == 0, targets, fitted)
