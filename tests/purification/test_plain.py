@@ -57,7 +57,10 @@ def test_layers_behind_an_estimate_are_not_certified():
     net = copy.deepcopy(anchor)
     with torch.no_grad():
         net[0].weight += 0.05 * torch.randn(200, 20)
-        net[2].weight += torch.randn(4, 60) @ net[1](net[0](images)) * 0.05
+        steps = torch.randn(4, 60) * 0.05
+        net[2].weight += steps @ net[1](net[0](images))
+        net[2].bias += steps.sum(1)
+        net[2].weight[0, :5] += 1
     layers = purify(net, images, anchor=anchor, method="exact").record.layers
     assert layers[0].guarantee is not Guarantee.EXACT
     assert (layers[1].certified, layers[1].guarantee) == (0, Guarantee.APPROXIMATE)
