@@ -39,6 +39,12 @@ class Basis:
         return int(self.vectors.shape[1])
 
 
+def exponents(peak: Tensor) -> Tensor:
+    """Powers of two next to sizes, which are positive; that of one for zero."""
+    found: Tensor = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent
+    return found
+
+
 def orthonormal_basis(design: Tensor) -> Basis:
     """Orthonormal basis of col(A) by Cholesky QR where A is well conditioned, else with pivoting.
 
@@ -49,8 +55,7 @@ def orthonormal_basis(design: Tensor) -> Basis:
         design: A, shape (d, r), floating point, finite.
     """
     peak = design.abs().amax(0) if design.shape[0] else design.new_zeros(design.shape[1])
-    exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent
-    scale = torch.ldexp(torch.ones_like(peak), exponent)
+    scale = torch.ldexp(torch.ones_like(peak), exponents(peak))
     scaled = design / scale
     basis = _cholesky_qr(scaled) or _pivoted_basis(scaled)
     return replace(basis, back=basis.back / scale)
@@ -94,9 +99,7 @@ def _doubt(values: Tensor, rank: int) -> float:
 
 def _doubt_of_even_rows(matrix: Tensor) -> float:
     """What columns alone make of it: with rows of very different size each is reproduced to its own rounding."""
-    peak = matrix.abs().amax(1, keepdim=True)
-    exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent
-    even = torch.ldexp(matrix, -exponent)
+    even = torch.ldexp(matrix, -exponents(matrix.abs().amax(1, keepdim=True)))
     values = torch.linalg.svdvals(even)
     return _doubt(values, _rank(values, even))
 

@@ -26,7 +26,7 @@ def solve_clipped(job: Job, run: Callable[[Job], Solution]) -> Solution:
     """Solve targets without what their huge entries add to rounding, and put these back.
 
     Args:
-        job: What is to be solved.
+        job: What is to be solved, all weights positive.
         run: Solves a job.
     """
     limit = _limits(job.targets)
@@ -35,11 +35,10 @@ def solve_clipped(job: Job, run: Callable[[Job], Solution]) -> Solution:
     clipped = replace(job, targets=torch.minimum(torch.maximum(job.targets, -limit), limit))
     found = run(clipped)
     cut = job.targets != clipped.targets
-    weights = _weights(job, found)
     # Past where a smoothed loss turns, the slope is that of any entry further out.
     beyond = found.residuals * job.targets.sign() > 2 * job.options.huber
-    missed = (cut & ~beyond & (weights > 0)).any(0)
-    whole = _put_back(job, clipped, found, cut, weights)
+    missed = (cut & ~beyond).any(0)
+    whole = _put_back(job, clipped, found, cut)
     if not bool(missed.any()):
         return whole
     every, chosen = torch.ones_like(cut[:, 0]), missed.nonzero()[:, 0]
@@ -62,20 +61,14 @@ def _limits(targets: Tensor) -> Tensor | None:
     return limits if bool(limits.isfinite().any()) else None
 
 
-def _weights(job: Job, found: Solution) -> Tensor:
-    """The weights that the solutions speak of, shape (d, p) or (d, 1)."""
-    given = job.options.weights
-    weights = torch.ones_like(found.residuals[:, :1]) if given is None else given.detach().to(torch.float64)
-    weights = weights[:, None] if weights.ndim == 1 else weights
-    return weights if found.weights is None else weights * found.weights
-
-
-def _put_back(job: Job, clipped: Job, found: Solution, cut: Tensor, weights: Tensor) -> Solution:
+def _put_back(job: Job, clipped: Job, found: Solution, cut: Tensor) -> Solution:
     targets = job.targets.detach().to(torch.float64)
     off = (targets - clipped.targets.detach().to(torch.float64)).masked_fill(~cut, 0.0)
     residuals = torch.where(cut, targets - found.fitted, found.residuals)
     quantile = job.options.quantile
-    more = (weights * torch.maximum(2 * quantile * off, (2 * quantile - 2) * off)).sum(0)
+    more = torch.maximum(2 * quantile * off, (2 * quantile - 2) * off)
+    weights = job.weights_of(found)
+    more = (more if weights is None else weights * more).sum(0)
     objective = found.objective + more
     return replace(
         found,

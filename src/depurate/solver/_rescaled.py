@@ -30,7 +30,7 @@ def solve_rescaled(job: Job, found: Solution, run: Callable[[Job], Solution]) ->
         run: Solves a job without weights.
     """
     missed = [place for place, status in enumerate(found.status) if status is Status.INEXACT]
-    weights = _weights(job, found)
+    weights = job.weights_of(found)
     if weights is None or job.options.huber or not missed:
         return found
     tensors = {entry.name: getattr(found, entry.name) for entry in fields(found)}
@@ -47,16 +47,6 @@ def solve_rescaled(job: Job, found: Solution, run: Callable[[Job], Solution]) ->
         tensors["iterations"][place] += again.iterations[0]
         status[place] = again.status[0]
     return replace(found, **tensors, status=tuple(status))
-
-
-def _weights(job: Job, found: Solution) -> Tensor | None:
-    """Give the weights that the solutions speak of, shape (d, p), or None where there are none."""
-    given = job.options.weights
-    if given is None:
-        return found.weights
-    given = given.detach().to(torch.float64)
-    given = given[:, None].expand_as(job.targets) if given.ndim == 1 else given
-    return given if found.weights is None else given * found.weights
 
 
 def _solve_one(job: Job, weights: Tensor, run: Callable[[Job], Solution]) -> Solution:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from depurate.errors import InputError
-from depurate.solver._basis import Basis, orthonormal_basis
+from depurate.solver._basis import Basis, exponents, orthonormal_basis
 from depurate.solver._masks import largest
 from depurate.solver._penalised import penalised_basis
 from depurate.solver._problem import Problem
@@ -198,7 +198,7 @@ def _ridge(basis: Basis, strength: Tensor, ridge: float) -> Tensor:
 
 def _powers(peak: Tensor) -> tuple[Tensor, Tensor]:
     """Find the powers of two next to positive numbers and their inverses, both within the numbers; 1 for zero."""
-    exponent = torch.frexp(torch.where(peak > 0, peak, 1.0)).exponent.clamp(-1022, 1022)
+    exponent = exponents(peak).clamp(-1022, 1022)
     one = torch.ones_like(peak)
     return torch.ldexp(one, exponent), torch.ldexp(one, -exponent)
 

@@ -52,6 +52,15 @@ class Job:
             None if self.start is None else self.start.take(rows, chosen),
         )
 
+    def weights_of(self, solution: Solution) -> Tensor | None:
+        """Give the weights that solutions speak of, shape (d, p), or None where there are none."""
+        given = self.options.weights
+        if given is None:
+            return solution.weights
+        given = given.detach().to(torch.float64)
+        given = given[:, None].expand_as(self.targets) if given.ndim == 1 else given
+        return given if solution.weights is None else given * solution.weights
+
     def fit(self, solution: Solution) -> Tensor:
         """Compute A u + E v from coefficients, shape (d, p)."""
         fitted = self.design.detach().to(torch.float64) @ solution.coefficients
