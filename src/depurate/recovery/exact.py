@@ -89,7 +89,8 @@ def exact_recovery(
     lost = torch.zeros_like(suspect, dtype=torch.bool) if lost is None else lost
     update = (suspect.double() - anchor.double()).masked_fill(lost, 0.0).T
     # What no patch reaches is exactly zero, or rounding of the basis would be all that the fit says of it.
-    unreached = torch.linalg.vector_norm(span.directions, dim=1) <= UNREACHED
+    reach = torch.linalg.vector_norm(span.directions, dim=1)
+    unreached = reach <= UNREACHED
     span = replace(span, directions=span.directions.masked_fill(unreached[:, None], 0.0))
     levelled = solve_levelled(
         span.directions,
@@ -98,6 +99,7 @@ def exact_recovery(
         as_rounding(rounding, suspect.dtype),
         patience=patience,
         weights=weights_without(lost),
+        reach=reach.masked_fill(unreached, 0.0),
     )
     solution = without_lost(levelled.solution, lost)
     levelled = replace(levelled, solution=solution)

@@ -119,6 +119,7 @@ def solve_levelled(
     method: str = "auto",
     weights: Tensor | None = None,
     reweight: int = 0,
+    reach: Tensor | None = None,
 ) -> Levelled:
     """Solve min_u ‖y − A u‖₁ for updates whose rounding is known.
 
@@ -128,7 +129,7 @@ def solve_levelled(
     solved again.
 
     Args:
-        design: A, shape (d, r). Rows of unreachable entries are exactly zero, as `reached` makes them.
+        design: A, shape (d, r). Rows of unreachable entries are exactly zero.
         update: y = θ − W(0), shape (d, p).
         anchor: W(0), same shape.
         rounding: Of the weights.
@@ -136,6 +137,7 @@ def solve_levelled(
         method: As in `lad`.
         weights: w, shape (d, p), to solve min_u ‖w ∘ (y − A u)‖₁.
         reweight: As in `lad`.
+        reach: Of the design as `reach_of` gives it, where that is known, as of one with orthonormal columns.
 
     Returns:
         What was found, and what counted as zero.
@@ -146,7 +148,7 @@ def solve_levelled(
     >>> (found.solution.residuals != 0)[:, 0].tolist()
     [False, False, False, False, True]
     """
-    reach = reach_of(design)
+    reach = reach_of(design) if reach is None else reach
     told = update if weights is None else update.masked_fill(weights == 0, torch.nan)
     kernels = _of_kernels(reach, told, anchor, rounding)
 
